@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * File systems: the code at the bottom of the stack. A module fills one table; filesystems/mem is the model.
+ *
+ * A handler takes one operation, reads op->p and fills op->r:
+ *   returns 0, -errno, or ALT_PENDING when alt_op_complete() will be called (also before the return).
+ * Handlers run on any thread, several at a time, also for one node. No engine lock is held.
+ * An absent handler answers as the kernel does for a file system without it: -ENOSYS becomes -EOPNOTSUPP
+ * (xattrs, fallocate, ...); OPEN, OPENDIR, RELEASE, FLUSH, FSYNC, ACCESS succeed; STATFS answers zeroes.
+ */
+#ifndef ALTITUDE_FILESYSTEM_H
+#define ALTITUDE_FILESYSTEM_H
+
+#include <altitude/error.h>
+#include <altitude/module.h>
+#include <altitude/node.h>
+#include <altitude/op.h>
+
+typedef int alt_handler(struct alt_op *op);
+
+enum alt_filesystem_flags {
+	ALT_FS_UMASK = 1u << 0,      /* wants mode and umask apart (default ACLs); else the umask is applied already */
+	ALT_FS_ACL = 1u << 1,        /* keeps POSIX ACLs as system.posix_acl_* attributes; the kernel checks them */
+	ALT_FS_LOCKS = 1u << 2,      /* serves GETLK and SETLK; else the kernel keeps locks itself */
+	ALT_FS_SLOW = 1u << 3,       /* handlers may block for long: served by worker threads */
+};
+
+struct alt_filesystem_registration {
+	size_t size;                 /* sizeof *this */
+	const char *name;
+	uint32_t flags;              /* enum alt_filesystem_flags */
+	const struct alt_option *options; /* of "-o", ends with a NULL name; NULL: none */
+
+	/**
+	 * Begin to serve. @arg is what stands behind the colon in "FS:ARG". Must call alt_volume_set_root().
+	 * Returns 0 or -errno with @err explained; then unmount is not called.
+	 */
+	int (*mount)(struct alt_volume *volume, const char *arg, struct alt_error *err);
+
+	/** The last operation is over, every file released, every node forgotten. May be NULL. */
+	void (*unmount)(struct alt_volume *volume);
+
+	/**
+	 * One reference to @data comes back: every entry answered with a @data (and the root's) hands one over, and each
+	 * is given back exactly once, at the latest before unmount. May be NULL.
+	 */
+	void (*forget)(struct alt_volume *volume, struct alt_key key, void *data);
+
+	alt_handler *ops[ALT_OP_COUNT];
+};
+
+#define ALT_FILESYSTEM(registration) ALT_MODULE(ALT_MODULE_FILESYSTEM, registration)
+
+#endif

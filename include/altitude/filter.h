@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Filters: code that sees operations on their way down (pre) and up (post).
+ *
+ * A module fills one table; filters/null is the template. What is absent passes through and costs nothing.
+ * Order for instances A (high), B (low): preA, preB, file system, postB, postA.
+ */
+#ifndef ALTITUDE_FILTER_H
+#define ALTITUDE_FILTER_H
+
+#include <altitude/error.h>
+#include <altitude/module.h>
+#include <altitude/node.h>
+#include <altitude/op.h>
+
+/** Answers of a pre-operation; the documents' values (FLT_PREOP_*). */
+enum alt_pre {
+	ALT_PRE_SUCCESS_WITH_CALLBACK = 0, /* go on; call my post */
+	ALT_PRE_SUCCESS_NO_CALLBACK = 1,   /* go on; my post is not called */
+	ALT_PRE_PENDING = 2,               /* mine until alt_op_resume_pre(), from any thread, also before this return */
+	ALT_PRE_DISALLOW_FASTIO = 3,       /* only with ALT_OP_FAST: ask again from a worker, where I may block */
+	ALT_PRE_COMPLETE = 4,              /* turn round here with op->status; posts above run, mine does not */
+	ALT_PRE_SYNCHRONIZE = 5,           /* as WITH_CALLBACK, and the post runs on this thread */
+};
+
+/** Answers of a post-operation (FLT_POSTOP_*). */
+enum alt_post {
+	ALT_POST_FINISHED = 0,
+	ALT_POST_MORE_PROCESSING = 1,      /* mine until alt_op_resume_post() */
+};
+
+/**
+ * @in   the instance; alt_instance_volume() and friends tell the rest
+ * @ctx  may be set: handed to the post of the same operation
+ * Runs on the thread that took the operation; must not wait for another operation of this volume.
+ */
+typedef enum alt_pre alt_pre_fn(struct alt_op *op, struct alt_instance *in, void **ctx);
+
+/** Called with the parameters the pre saw. May change op->status and op->r. With ALT_OP_DRAINING in flags: free @ctx only. */
+typedef enum alt_post alt_post_fn(struct alt_op *op, struct alt_instance *in, void *ctx);
+
+struct alt_callback {
+	enum alt_op_code code;
+	alt_pre_fn *pre;
+	alt_post_fn *post;
+	uint32_t flags;                    /* enum alt_callback_flags */
+};
+enum alt_callback_flags {
+	ALT_CALLBACK_SKIP_WRITEBACK = 1u << 0, /* not for READ and WRITE by the page cache (SKIP_PAGING_IO) */
+	ALT_CALLBACK_SKIP_GENERATED = 1u << 1, /* not for what higher filters ask themselves */
+};
+
+enum alt_setup_flags {                     /* FLTFL_INSTANCE_SETUP_* */
+	ALT_SETUP_AUTOMATIC = 1u << 0,
+	ALT_SETUP_MANUAL = 1u << 1,
+	ALT_SETUP_NEWLY_MOUNTED = 1u << 2,
+};
+
+enum alt_teardown_reason {                 /* FLTFL_INSTANCE_TEARDOWN_* */
+	ALT_TEARDOWN_MANUAL = 1u << 0,
+	ALT_TEARDOWN_FILTER_UNLOAD = 1u << 1,
+	ALT_TEARDOWN_MANDATORY_UNLOAD = 1u << 2,
+	ALT_TEARDOWN_DISMOUNT = 1u << 3,
+	ALT_TEARDOWN_INTERNAL_ERROR = 1u << 4,
+};
+
+enum alt_unload_flags { ALT_UNLOAD_MANDATORY = 1u << 0 };
+
+enum alt_filter_flags {
+	ALT_FILTER_NO_MANDATORY_UNLOAD = 1u << 0, /* DO_NOT_SUPPORT_SERVICE_STOP */
+	ALT_FILTER_NO_DETACH = 1u << 1,        /* manual detach is refused (in the documents: no query-teardown) */
+};
+
+struct alt_filter_registration {
+	size_t size;                           /* sizeof *this */
+	const char *name;
+	uint32_t flags;                        /* enum alt_filter_flags */
+	const char *altitude;                  /* of an instance that names none: "370020" */
+	const struct alt_option *options;      /* of ":opt=val"; ends with a NULL name; NULL: none */
+	const struct alt_callback *callbacks;  /* ends with ALT_OP_END; NULL: none */
+
+	/** Prepare; nothing is attached yet. Failure unloads the module and calls nothing else. */
+	int (*load)(struct alt_error *err);
+	/** Last words; an error refuses unless ALT_UNLOAD_MANDATORY. */
+	int (*unload)(uint32_t flags);
+
+	/** May decline with -errno. The instance may already be asked for operations when it returns 0. */
+	int (*setup)(struct alt_instance *in, uint32_t flags, struct alt_error *err);
+	/** Only for a manual detach; an error refuses. */
+	int (*query_teardown)(struct alt_instance *in);
+	/** No new operation comes; complete what is pended, pend nothing new. */
+	void (*teardown_start)(struct alt_instance *in, uint32_t reason);
+	/** No operation is left. */
+	void (*teardown_complete)(struct alt_instance *in, uint32_t reason);
+
+	/**
+	 * View callbacks: what is seen above this instance. They run before the own post, whatever the operation.
+	 * @attributes  every attribute record on its way up
+	 * @entry       every directory entry on its way up: change @name (room for 256 bytes); false hides it
+	 * @name        every entry name on its way down: write the lower name to @lower (256 bytes);
+	 *              0 or -errno, which is the operation's answer (-ENOENT hides)
+	 */
+	void (*attributes)(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr);
+	bool (*entry)(struct alt_instance *in, struct alt_node *dir, char *name);
+	int (*name_down)(struct alt_instance *in, struct alt_node *dir, const char *name, char *lower);
+};
+
+#define ALT_FILTER(registration) ALT_MODULE(ALT_MODULE_FILTER, registration)
+
+/** Let a pended pre-operation go on as @decision says (WITH_CALLBACK, NO_CALLBACK or COMPLETE). Exactly once, any thread. */
+void alt_op_resume_pre(struct alt_op *op, enum alt_pre decision, void *ctx);
+/** Let a pended post-operation go on. Exactly once, any thread. */
+void alt_op_resume_post(struct alt_op *op);
+
+const char *alt_instance_name(const struct alt_instance *in);
+const char *alt_instance_altitude(const struct alt_instance *in);
+struct alt_volume *alt_instance_volume(const struct alt_instance *in);
+void *alt_instance_data(const struct alt_instance *in);
+void alt_instance_set_data(struct alt_instance *in, void *data);   /* from setup on */
+
+/** Value of ":name=value", NULL when not given; "" for one without value. */
+const char *alt_instance_option(const struct alt_instance *in, const char *name);
+/** The same as a number; @fallback when not given; -EINVAL explained in @err when it is none. */
+int alt_instance_option_u64(const struct alt_instance *in, const char *name, uint64_t fallback, uint64_t *ret,
+			    struct alt_error *err);
+
+/** Text for "altitude stats": lines "key value" into a growing buffer, by whoever registers it; see control. */
+typedef void alt_report_fn(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg);
+/** The instance's report for "altitude stats" (what=stats) and "altitude watch" (what=watch drains new lines). From setup. */
+void alt_instance_set_report(struct alt_instance *in, alt_report_fn *stats, alt_report_fn *watch);
+
+/**
+ * Read or write a file from below the caller's own altitude: neither it nor higher filters see it.
+ * Returns bytes (short only at end of file) or -errno. May sleep.   Source: FltReadFile, FltWriteFile.
+ */
+long alt_io_read(struct alt_instance *in, struct alt_file *file, void *buf, size_t count, int64_t offset);
+long alt_io_write(struct alt_instance *in, struct alt_file *file, const void *buf, size_t count, int64_t offset);
+/** Attributes of a node from below. 0 or -errno. */
+int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr);
+
+/**
+ * Open a node from below; close it with alt_io_close() at the latest in teardown_complete.
+ * @flags  open(2) without O_CREAT.   0 or -errno.   Source: FltCreateFile.
+ */
+int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret);
+void alt_io_close(struct alt_instance *in, struct alt_file *file);
+
+/** Remove @name from @dir from below. 0 or -errno. */
+int alt_io_unlink(struct alt_instance *in, struct alt_node *dir, const char *name);
+
+#endif
