@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Cancelling: the caller gave up (INTERRUPT), or the instance that holds the operation goes.
+ * Whoever takes the routine out of the record under the lock owns it: it is called once or never.
+ */
+#include "io/io.h"
+#include "base/base.h"
+
+#include <errno.h>
+
+int alt_op_set_cancel(struct alt_op *pub, void (*cancel)(struct alt_op *, void *), void *arg)
+{
+	struct op *op = (struct op *)pub;
+	int r = 0;
+
+	pthread_mutex_lock(&pub->volume->inflight_lock);
+	if (atomic_load(&op->cancelled)) {
+		r = -EINTR;
+	} else {
+		op->cancel = cancel;
+		op->cancel_arg = arg;
+	}
+	pthread_mutex_unlock(&pub->volume->inflight_lock);
+	return r;
+}
+
+bool alt_op_clear_cancel(struct alt_op *pub)
+{
+	struct op *op = (struct op *)pub;
+	bool had;
+
+	pthread_mutex_lock(&pub->volume->inflight_lock);
+	had = op->cancel;
+	op->cancel = NULL;
+	pthread_mutex_unlock(&pub->volume->inflight_lock);
+	return had;
+}
+
+bool alt_op_cancelled(const struct alt_op *pub)
+{
+	return atomic_load(&((struct op *)pub)->cancelled);
+}
+
+void alt_op_extend(struct alt_op *pub, uint32_t timeout_ms)
+{
+	atomic_store(&((struct op *)pub)->deadline_ms, now_ms() + timeout_ms);
+}
+
+static void cancel_unlock(struct op *op, struct alt_volume *v)
+{
+	void (*cancel)(struct alt_op *, void *) = op->cancel;
+	void *arg = op->cancel_arg;
+
+	op->cancel = NULL;
+	atomic_store(&op->cancelled, true);
+	alt_op_ref(&op->pub);
+	pthread_mutex_unlock(&v->inflight_lock);
+	if (cancel)
+		cancel(&op->pub, arg);
+	alt_op_unref(&op->pub);
+}
+
+void op_cancel(struct op *op)
+{
+	pthread_mutex_lock(&op->pub.volume->inflight_lock);
+	cancel_unlock(op, op->pub.volume);
+}
+
+bool op_interrupt(struct alt_volume *v, uint64_t unique)
+{
+	pthread_mutex_lock(&v->inflight_lock);
+	for (struct op *op = v->inflight; op; op = op->next) {
+		if (op->unique != unique)
+			continue;
+		cancel_unlock(op, v);
+		return true;
+	}
+	pthread_mutex_unlock(&v->inflight_lock);
+	return false;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/* The blob the filter sees follows a header; lists are short (one entry an instance), so they are walked. */
+#include "io/io.h"
+#include <altitude/context.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct context {
+	struct context *next;                /* [volume.contexts_lock] */
+	struct alt_instance *in;             /* set while linked */
+	_Atomic uint32_t refs;
+	void (*cleanup)(void *);
+	_Alignas(16) char bytes[];
+};
+
+static struct context *context_of(void *blob)
+{
+	return (struct context *)((char *)blob - offsetof(struct context, bytes));
+}
+
+void *alt_context_new(size_t size, void (*cleanup)(void *))
+{
+	struct context *c = size <= SIZE_MAX - sizeof *c ? calloc(1, sizeof *c + size) : NULL;
+
+	if (!c)
+		return NULL;
+	atomic_init(&c->refs, 1);
+	c->cleanup = cleanup;
+	return c->bytes;
+}
+
+void alt_context_ref(void *blob)
+{
+	atomic_fetch_add(&context_of(blob)->refs, 1);
+}
+
+void alt_context_unref(void *blob)
+{
+	struct context *c;
+
+	if (!blob)
+		return;
+	c = context_of(blob);
+	if (atomic_fetch_sub(&c->refs, 1) != 1)
+		return;
+	if (c->cleanup)
+		c->cleanup(blob);
+	free(c);
+}
+
+static struct context **find_locked(struct context **list, const struct alt_instance *in)
+{
+	while (*list && (*list)->in != in)
+		list = &(*list)->next;
+	return list;
+}
+
+static int set(struct alt_volume *v, struct context **list, struct alt_instance *in, enum alt_context_set mode,
+	       void *blob, void **ret_old)
+{
+	struct context *c = context_of(blob), *old, **at;
+	int r = 0;
+
+	pthread_mutex_lock(&v->contexts_lock);
+	at = find_locked(list, in);
+	old = *at;
+	if (c->in) {
+		r = -EALREADY;
+		old = NULL;
+	} else if (old && mode == ALT_CONTEXT_KEEP) {
+		r = -EEXIST;
+		if (ret_old)
+			atomic_fetch_add(&old->refs, 1);
+	} else {
+		c->next = old ? old->next : NULL;
+		c->in = in;
+		atomic_fetch_add(&c->refs, 1);
+		*at = c;
+		if (old)
+			old->in = NULL;
+	}
+	pthread_mutex_unlock(&v->contexts_lock);
+	if (old && ret_old)
+		*ret_old = old->bytes;
+	else if (old && !r)
+		alt_context_unref(old->bytes);
+	return r;
+}
+
+static void *get(struct alt_volume *v, struct context **list, struct alt_instance *in, bool unlink)
+{
+	struct context *c, **at;
+
+	pthread_mutex_lock(&v->contexts_lock);
+	at = find_locked(list, in);
+	c = *at;
+	if (c && unlink) {
+		*at = c->next;
+		c->in = NULL;
+	} else if (c) {
+		atomic_fetch_add(&c->refs, 1);
+	}
+	pthread_mutex_unlock(&v->contexts_lock);
+	return c ? c->bytes : NULL;
+}
+
+void contexts_drop(struct context **list, struct alt_volume *v, struct alt_instance *in)
+{
+	struct context *gone = NULL, *c, **at;
+
+	pthread_mutex_lock(&v->contexts_lock);
+	for (at = list; *at;) {
+		c = *at;
+		if (in && c->in != in) {
+			at = &c->next;
+			continue;
+		}
+		*at = c->next;
+		c->in = NULL;
+		c->next = gone;
+		gone = c;
+	}
+	pthread_mutex_unlock(&v->contexts_lock);
+	while ((c = gone)) {
+		gone = c->next;
+		alt_context_unref(c->bytes);
+	}
+}
+
+int alt_node_set_context(struct alt_instance *in, struct alt_node *node, enum alt_context_set mode, void *context, void **old)
+{
+	return set(node->volume, &node->contexts, in, mode, context, old);
+}
+
+int alt_file_set_context(struct alt_instance *in, struct alt_file *file, enum alt_context_set mode, void *context, void **old)
+{
+	return set(file->node->volume, &file->contexts, in, mode, context, old);
+}
+
+int alt_volume_set_context(struct alt_instance *in, enum alt_context_set mode, void *context, void **old)
+{
+	struct alt_volume *v = alt_instance_volume(in);
+
+	return set(v, &v->contexts, in, mode, context, old);
+}
+
+void *alt_node_get_context(struct alt_instance *in, struct alt_node *node)
+{
+	return get(node->volume, &node->contexts, in, false);
+}
+
+void *alt_file_get_context(struct alt_instance *in, struct alt_file *file)
+{
+	return get(file->node->volume, &file->contexts, in, false);
+}
+
+void *alt_volume_get_context(struct alt_instance *in)
+{
+	return get(alt_instance_volume(in), &alt_instance_volume(in)->contexts, in, false);
+}
+
+void *alt_node_delete_context(struct alt_instance *in, struct alt_node *node)
+{
+	return get(node->volume, &node->contexts, in, true);
+}
+
+void *alt_file_delete_context(struct alt_instance *in, struct alt_file *file)
+{
+	return get(file->node->volume, &file->contexts, in, true);
+}
+
+void *alt_volume_delete_context(struct alt_instance *in)
+{
+	return get(alt_instance_volume(in), &alt_instance_volume(in)->contexts, in, true);
+}

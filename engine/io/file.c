@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+#include "io/slot.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+
+struct alt_file *file_new(struct alt_node *n, uint32_t flags)
+{
+	struct alt_file *f = calloc(1, sizeof *f);
+
+	if (!f)
+		return NULL;
+	f->number = slot_new(n->volume, &n->volume->file_slots, f);
+	if (!f->number) {
+		free(f);
+		return NULL;
+	}
+	f->node = n;
+	f->flags = flags;
+	alt_node_ref(n);
+	atomic_fetch_add(&n->opens, 1);
+	atomic_init(&f->refs, 1);
+	return f;
+}
+
+struct alt_file *file_get(struct alt_volume *v, uint64_t number)
+{
+	struct alt_file *f;
+	uint32_t refs;
+
+	pthread_mutex_lock(&v->slots_lock);
+	f = slot_find_locked(&v->file_slots, number);
+	refs = f ? atomic_load(&f->refs) : 0;
+	while (refs && !atomic_compare_exchange_weak(&f->refs, &refs, refs + 1))
+		;
+	pthread_mutex_unlock(&v->slots_lock);
+	return refs ? f : NULL;
+}
+
+void file_unref(struct alt_file *f)
+{
+	if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
+		return;
+	slot_free(f->node->volume, &f->node->volume->file_slots, f->number);
+	contexts_drop(&f->contexts, f->node->volume, NULL);
+	atomic_fetch_sub(&f->node->opens, 1);
+	alt_node_unref(f->node);
+	free(f);
+}
+
+void file_abandon(struct alt_file *f)
+{
+	struct alt_params p = { .flags = f->flags };
+	struct alt_op op = { .volume = f->node->volume, .node = f->node, .file = f, .p = &p };
+
+	op.code = f->node->rec.type == S_IFDIR ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
+	if (f->node->owner->ops[op.code])
+		f->node->owner->ops[op.code](&op);
+	file_unref(f);
+}
+
+struct alt_node *alt_file_node(const struct alt_file *f)
+{
+	return f->node;
+}
+
+uint32_t alt_file_flags(const struct alt_file *f)
+{
+	return f->flags;
+}
+
+void *alt_file_data(const struct alt_file *f)
+{
+	return f->data;
+}
+
+void alt_file_set_data(struct alt_file *f, void *data)
+{
+	f->data = data;
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * owns      operations in flight, nodes and their names, open files, the volume record
+ * never     speaks to the kernel, knows what a filter does, holds a lock across a module's callback
+ * hands to  stack, which walks the filters and asks the node's owner
+ */
+#ifndef IO_IO_H
+#define IO_IO_H
+
+#include "wire/wire.h"
+#include <altitude/filesystem.h>
+#include <altitude/filter.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#define IO_ROOT_ID 1u
+#define IO_DATA_MAX (1u << 20)          /* bytes of one READ or WRITE */
+#define IO_MESSAGE_MAX (IO_DATA_MAX + 4096)
+#define IO_FRAMES_INLINE 8
+
+struct op;
+struct stack;
+struct context;
+
+/* A key=value pair from the command line; arrays end with a NULL key. */
+struct io_option { char *key, *value; };
+
+struct io_name;
+
+/*
+ * A node: what the kernel knows by number. @number = generation << 32 | slot.
+ * The slot's lasting part (key, number, lookups) stands first and holds no pointer: it can move to shared memory.
+ */
+struct alt_node {
+	struct node_record {
+		struct alt_key key;
+		uint64_t number;
+		_Atomic uint64_t lookups;        /* how often the kernel was told */
+		uint32_t type;                   /* S_IFMT part of the mode */
+	} rec;
+	struct alt_volume *volume;
+	void *data;                              /* the file system's */
+	_Atomic uint32_t refs;                   /* lookups > 0 counts one; operations, files and children's names one each */
+	struct io_name *names;                   /* [volume.tree] this node's names, latest first */
+	struct context *contexts;                /* [volume.contexts_lock] */
+	struct alt_node *hash_next;              /* [volume.tree] chain by key */
+	const struct alt_filesystem_registration *owner; /* who serves it; an instance's table when grafted */
+	_Atomic uint32_t opens;                  /* open files */
+};
+
+struct alt_file {
+	uint64_t number;                         /* as a node's */
+	struct alt_node *node;                   /* counted */
+	uint32_t flags;                          /* open(2) */
+	void *data;
+	_Atomic uint32_t refs;
+	_Atomic bool released;                   /* the kernel has sent RELEASE: a second one is refused */
+	struct context *contexts;                /* [volume.contexts_lock] */
+};
+
+struct alt_volume {
+	char *name;                              /* "dir:/srv" */
+	const struct alt_filesystem_registration *fs;
+	struct io_option *options;
+	void *data;
+	struct alt_node *root;
+	uint32_t ttl_ms;                         /* of names and attributes the file system says nothing about */
+	uint32_t timeout_ms;                     /* of a request; 0: none */
+	void *module;                            /* the file system's module reference */
+
+	/* Lock order: tree, then contexts_lock, then inflight. Never across a module's callback. */
+	pthread_rwlock_t tree;
+	struct alt_node **by_key;                /* [tree] */
+	struct io_name **by_name;                /* [tree] (parent, name) */
+	size_t buckets, name_buckets, nodes, name_count; /* [tree] */
+	pthread_mutex_t slots_lock;
+	struct slot_table { void **slot; uint32_t *generation; uint32_t *free; uint32_t count, used, free_count; }
+		node_slots, file_slots;          /* [slots_lock] */
+	pthread_mutex_t contexts_lock;
+	struct context *contexts;
+
+	pthread_mutex_t inflight_lock;
+	struct op *inflight;                     /* [inflight_lock] every operation taken and not yet answered */
+
+	_Atomic(struct stack *) stack;           /* the compiled filters; see stack */
+	_Atomic uint64_t filtered;               /* bit per op code: somebody wants it */
+	struct stack_volume *sv;                 /* stack's own */
+
+	_Atomic uint64_t counts[ALT_OP_COUNT];   /* operations taken */
+};
+
+/* One filter's place in one operation. The state says who may call it: see stack/dispatch.c. */
+struct op_frame {
+	struct alt_instance *in;
+	alt_pre_fn *pre;
+	alt_post_fn *post;
+	void *ctx;                               /* completion context */
+	const struct alt_params *params;         /* what this filter sees */
+	_Atomic int state;
+	bool sync;                               /* ALT_PRE_SYNCHRONIZE */
+};
+
+struct op_memory { struct op_memory *next; _Alignas(16) char bytes[]; };
+
+/* One collected READDIR entry. */
+struct op_dirent {
+	struct op_dirent *next_entry;
+	int64_t next;
+	uint64_t ino;
+	uint32_t type;
+	bool has_entry;
+	struct alt_entry entry;
+	char name[256];
+};
+
+struct op {
+	struct alt_op pub;                       /* first: modules hold pointers to it */
+	struct wire_request rq;                  /* decoded message; rq.params are the caller's parameters */
+	uint64_t unique;                         /* 0 for generated operations */
+	void (*done)(struct op *op);             /* called once when the operation is over, on any thread; then unref'd */
+	void *done_arg;
+	_Atomic uint32_t refs;
+
+	int phase;                               /* see stack/dispatch.c */
+	int at;                                  /* frame in turn */
+	int nframes;
+	struct op_frame *frames, frames_inline[IO_FRAMES_INLINE];
+	struct alt_params *edit;                 /* copy under change by the callback in turn */
+	_Atomic int pend;                        /* running / pended / resumed; see dispatch.c */
+	sem_t resumed;                           /* a synchronized operation waits here */
+	int decision;                            /* of a resumed pre */
+	void *decision_ctx;
+	int completed;                           /* status from alt_op_complete() */
+	struct op_memory *memory;
+
+	/* [volume.inflight_lock] */
+	struct op *next, **link;
+	void (*cancel)(struct alt_op *, void *);
+	void *cancel_arg;
+	_Atomic bool cancelled;
+	_Atomic int answered;                    /* the reply is out (a timeout may come first) */
+	_Atomic uint64_t deadline_ms;            /* monotonic; 0: none */
+
+	struct op_dirent *dirents, **dirents_tail;
+	size_t dirents_size;                     /* bytes the kernel's buffer would need */
+
+	void *message;                           /* IO_MESSAGE_MAX bytes; the request, data included. Lives with the record */
+	void *room;                              /* IO_DATA_MAX bytes for the answer's data, page aligned; on demand */
+};
+
+/* Volumes. The name is copied, options are taken. */
+int volume_new(const char *name, const struct alt_filesystem_registration *fs, const char *arg,
+	       struct io_option *options, struct alt_volume **ret, struct alt_error *err);
+void volume_free(struct alt_volume *v);      /* every session ended; releases files, forgets nodes, unmounts */
+
+/* Operations. */
+struct op *op_new(struct alt_volume *v);     /* refs = 1, zeroed but for message; NULL without memory */
+/* Fill node and file pointers, room and parameters of pub from op->rq: 0, -ESTALE, -EBADF, -ENOMEM, -EINVAL. */
+int op_resolve(struct op *op);
+int op_file_make(struct op *op);             /* before the owner: the new open file of OPEN, CREATE...; 0 or -ENOMEM */
+void op_settle(struct op *op);               /* after the owner: nodes, names and files follow what happened */
+void op_end(struct op *op);                  /* leave the in-flight list, drop node and file references, unref */
+void op_begin(struct op *op);                /* enter the in-flight list */
+void op_cancel(struct op *op);               /* the caller gave up */
+bool op_interrupt(struct alt_volume *v, uint64_t unique); /* false: not in flight */
+
+/* Nodes. */
+struct alt_node *node_get(struct alt_volume *v, uint64_t number);       /* counted, or NULL */
+struct alt_node *node_intern(struct alt_volume *v, const struct alt_entry *e,
+			     const struct alt_filesystem_registration *owner); /* counted; NULL without memory */
+void node_remember(struct alt_node *n, uint64_t count);                 /* the kernel is told */
+void node_forget(struct alt_volume *v, uint64_t number, uint64_t count);
+int node_name_bind(struct alt_node *parent, const char *name, struct alt_node *n);
+void node_name_unbind(struct alt_node *parent, const char *name);
+int node_name_move(struct alt_node *from, const char *name, struct alt_node *to, const char *new_name, bool exchange);
+
+/* Files. */
+struct alt_file *file_new(struct alt_node *n, uint32_t flags);          /* refs = 1; NULL without memory */
+struct alt_file *file_get(struct alt_volume *v, uint64_t number);
+void file_unref(struct alt_file *f);
+/* The kernel will send no RELEASE (abort, lost answer): the file system still gets one. Takes the kernel's reference. */
+void file_abandon(struct alt_file *f);
+
+/* Contexts of one instance go; with a NULL instance, all. */
+void contexts_drop(struct context **list, struct alt_volume *v, struct alt_instance *in);
+
+#endif

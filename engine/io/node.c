@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Nodes and their names.
+ *
+ * A node lives while anybody counts it: the kernel (all its lookups together count one), an operation, an open
+ * file, or the name of a child. A name is (parent, bytes) -> node; a node may have several (hard links).
+ * Two chained hash tables, grown by doubling, under one lock; the path of a node is read under it in one go, so
+ * that no rename can be seen half.
+ */
+#include "io/slot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct io_name {
+	struct io_name *hash_next;
+	struct io_name *next;            /* of the same node */
+	struct alt_node *parent, *node;
+	uint32_t hash;
+	char text[];
+};
+
+static uint32_t hash_bytes(uint64_t seed, const char *s)
+{
+	uint64_t h = seed * 0x9e3779b97f4a7c15ull ^ 0xcbf29ce484222325ull;
+
+	while (*s)
+		h = (h ^ (unsigned char)*s++) * 0x100000001b3ull;
+	return h ^ h >> 32;
+}
+
+static uint32_t hash_key(struct alt_key k)
+{
+	uint64_t h = (k.id ^ k.dev * 0xff51afd7ed558ccdull) * 0x9e3779b97f4a7c15ull;
+
+	return h ^ h >> 32;
+}
+
+static void keys_grow_locked(struct alt_volume *v)
+{
+	size_t buckets = v->buckets ? v->buckets * 2 : 64;
+	struct alt_node **table = calloc(buckets, sizeof *table);
+
+	if (!table)
+		return; /* longer chains, still right */
+	for (size_t i = 0; i < v->buckets; i++) {
+		for (struct alt_node *n = v->by_key[i], *next; n; n = next) {
+			struct alt_node **at = &table[hash_key(n->rec.key) & (buckets - 1)];
+
+			next = n->hash_next;
+			n->hash_next = *at;
+			*at = n;
+		}
+	}
+	free(v->by_key);
+	v->by_key = table;
+	v->buckets = buckets;
+}
+
+static void names_grow_locked(struct alt_volume *v)
+{
+	size_t buckets = v->name_buckets ? v->name_buckets * 2 : 64;
+	struct io_name **table = calloc(buckets, sizeof *table);
+
+	if (!table)
+		return;
+	for (size_t i = 0; i < v->name_buckets; i++) {
+		for (struct io_name *n = v->by_name[i], *next; n; n = next) {
+			struct io_name **at = &table[n->hash & (buckets - 1)];
+
+			next = n->hash_next;
+			n->hash_next = *at;
+			*at = n;
+		}
+	}
+	free(v->by_name);
+	v->by_name = table;
+	v->name_buckets = buckets;
+}
+
+void alt_node_ref(struct alt_node *n)
+{
+	atomic_fetch_add(&n->refs, 1);
+}
+
+static bool node_ref_try(struct alt_node *n)
+{
+	uint32_t refs = atomic_load(&n->refs);
+
+	while (refs)
+		if (atomic_compare_exchange_weak(&n->refs, &refs, refs + 1))
+			return true;
+	return false;
+}
+
+static struct io_name **name_slot_locked(struct alt_volume *v, struct alt_node *parent, const char *text)
+{
+	static struct io_name *none;
+	uint32_t hash = hash_bytes(parent->rec.number, text);
+	struct io_name **at;
+
+	if (!v->name_buckets)
+		return &none;
+	for (at = &v->by_name[hash & (v->name_buckets - 1)]; *at; at = &(*at)->hash_next)
+		if ((*at)->hash == hash && (*at)->parent == parent && !strcmp((*at)->text, text))
+			break;
+	return at;
+}
+
+/* Unlink a name from both lists; gives its parent, whose count the caller drops outside of the lock. */
+static struct alt_node *name_remove_locked(struct alt_volume *v, struct io_name **at)
+{
+	struct io_name *name = *at, **of;
+	struct alt_node *parent = name->parent;
+
+	*at = name->hash_next;
+	for (of = &name->node->names; *of != name; of = &(*of)->next)
+		;
+	*of = name->next;
+	v->name_count--;
+	free(name);
+	return parent;
+}
+
+static struct alt_node *name_of_locked(struct alt_volume *v, struct alt_node *n)
+{
+	return name_remove_locked(v, name_slot_locked(v, n->names->parent, n->names->text));
+}
+
+static void node_unhash_locked(struct alt_volume *v, struct alt_node *n)
+{
+	struct alt_node **at = &v->by_key[hash_key(n->rec.key) & (v->buckets - 1)];
+
+	while (*at != n)
+		at = &(*at)->hash_next;
+	*at = n->hash_next;
+	v->nodes--;
+}
+
+void alt_node_unref(struct alt_node *n)
+{
+	while (n) {
+		struct alt_volume *v = n->volume;
+		struct alt_node *parents[16];
+		int count;
+
+		if (atomic_fetch_sub(&n->refs, 1) != 1)
+			return;
+		pthread_rwlock_wrlock(&v->tree);
+		node_unhash_locked(v, n);
+		pthread_rwlock_unlock(&v->tree);
+		slot_free(v, &v->node_slots, n->rec.number);
+		contexts_drop(&n->contexts, v, NULL);
+		/* Names go in batches: their parents are counted, and may go in turn. */
+		do {
+			count = 0;
+			pthread_rwlock_wrlock(&v->tree);
+			while (n->names && count < 16)
+				parents[count++] = name_of_locked(v, n);
+			pthread_rwlock_unlock(&v->tree);
+			for (int i = 0; i < count - 1; i++)
+				alt_node_unref(parents[i]);
+			if (count == 16)
+				alt_node_unref(parents[15]);
+		} while (count == 16);
+		if (n->owner->forget && n->data)
+			n->owner->forget(v, n->rec.key, n->data);
+		free(n);
+		n = count ? parents[count - 1] : NULL;
+	}
+}
+
+struct alt_node *node_get(struct alt_volume *v, uint64_t number)
+{
+	struct alt_node *n;
+
+	if (number == IO_ROOT_ID) {
+		if (v->root)
+			alt_node_ref(v->root);
+		return v->root;
+	}
+	pthread_mutex_lock(&v->slots_lock);
+	n = slot_find_locked(&v->node_slots, number);
+	if (n && !node_ref_try(n))
+		n = NULL;
+	pthread_mutex_unlock(&v->slots_lock);
+	return n;
+}
+
+static struct alt_node *key_find_locked(struct alt_volume *v, struct alt_key key, uint32_t type)
+{
+	if (!v->buckets)
+		return NULL;
+	for (struct alt_node *n = v->by_key[hash_key(key) & (v->buckets - 1)]; n; n = n->hash_next)
+		if (n->rec.key.id == key.id && n->rec.key.dev == key.dev && n->rec.type == type && node_ref_try(n))
+			return n;
+	return NULL;
+}
+
+static void data_drop(struct alt_volume *v, const struct alt_entry *e, const struct alt_node *n)
+{
+	const struct alt_filesystem_registration *owner = n ? n->owner : v->fs;
+
+	if (e->data && owner->forget)
+		owner->forget(v, e->key, e->data);
+}
+
+struct alt_node *node_intern(struct alt_volume *v, const struct alt_entry *e,
+			     const struct alt_filesystem_registration *owner)
+{
+	struct alt_node *n, *fresh = calloc(1, sizeof *fresh);
+
+	if (!fresh) {
+		data_drop(v, e, NULL);
+		return NULL;
+	}
+	fresh->volume = v;
+	fresh->rec.key = e->key;
+	fresh->rec.type = e->attr.mode & S_IFMT;
+	fresh->data = e->data;
+	fresh->owner = owner;
+	atomic_init(&fresh->refs, 1);
+
+	pthread_rwlock_wrlock(&v->tree);
+	n = key_find_locked(v, e->key, fresh->rec.type);
+	if (!n) {
+		if (v->nodes >= v->buckets)
+			keys_grow_locked(v);
+		fresh->rec.number = v->buckets ? slot_new(v, &v->node_slots, fresh) : 0;
+		if (fresh->rec.number) {
+			struct alt_node **at = &v->by_key[hash_key(e->key) & (v->buckets - 1)];
+
+			fresh->hash_next = *at;
+			*at = fresh;
+			v->nodes++;
+			pthread_rwlock_unlock(&v->tree);
+			return fresh;
+		}
+	}
+	pthread_rwlock_unlock(&v->tree);
+	free(fresh);
+	data_drop(v, e, n);
+	return n;
+}
+
+/* The kernel's lookups together count one reference; the first takes it and the last gives it back. */
+void node_remember(struct alt_node *n, uint64_t count)
+{
+	alt_node_ref(n);
+	if (atomic_fetch_add(&n->rec.lookups, count))
+		alt_node_unref(n);
+}
+
+void node_forget(struct alt_volume *v, uint64_t number, uint64_t count)
+{
+	struct alt_node *n = number == IO_ROOT_ID ? NULL : node_get(v, number);
+	uint64_t have;
+
+	if (!n)
+		return;
+	have = atomic_load(&n->rec.lookups);
+	do {
+		if (count > have)
+			count = have; /* a count from outside is not trusted */
+	} while (!atomic_compare_exchange_weak(&n->rec.lookups, &have, have - count));
+	if (have && have == count)
+		alt_node_unref(n);
+	alt_node_unref(n);
+}
+
+int node_name_bind(struct alt_node *parent, const char *text, struct alt_node *n)
+{
+	struct alt_volume *v = n->volume;
+	struct alt_node *displaced = NULL;
+	struct io_name *name, **at;
+
+	pthread_rwlock_rdlock(&v->tree);
+	at = name_slot_locked(v, parent, text);
+	if (*at && (*at)->node == n && n->names == *at) {
+		pthread_rwlock_unlock(&v->tree);
+		return 0;
+	}
+	pthread_rwlock_unlock(&v->tree);
+
+	name = malloc(sizeof *name + strlen(text) + 1);
+	if (!name)
+		return -ENOMEM;
+	strcpy(name->text, text);
+	name->parent = parent;
+	name->node = n;
+	name->hash = hash_bytes(parent->rec.number, text);
+	alt_node_ref(parent);
+
+	pthread_rwlock_wrlock(&v->tree);
+	if (v->name_count >= v->name_buckets)
+		names_grow_locked(v);
+	if (!v->name_buckets) {
+		pthread_rwlock_unlock(&v->tree);
+		alt_node_unref(parent);
+		free(name);
+		return -ENOMEM;
+	}
+	at = name_slot_locked(v, parent, text);
+	if (*at)
+		displaced = name_remove_locked(v, at);
+	at = &v->by_name[name->hash & (v->name_buckets - 1)];
+	name->hash_next = *at;
+	*at = name;
+	name->next = n->names;
+	n->names = name;
+	v->name_count++;
+	pthread_rwlock_unlock(&v->tree);
+	if (displaced)
+		alt_node_unref(displaced);
+	return 0;
+}
+
+void node_name_unbind(struct alt_node *parent, const char *text)
+{
+	struct alt_volume *v = parent->volume;
+	struct alt_node *drop = NULL;
+	struct io_name **at;
+
+	pthread_rwlock_wrlock(&v->tree);
+	at = name_slot_locked(v, parent, text);
+	if (*at)
+		drop = name_remove_locked(v, at);
+	pthread_rwlock_unlock(&v->tree);
+	if (drop)
+		alt_node_unref(drop);
+}
+
+static struct alt_node *name_node(struct alt_node *parent, const char *text)
+{
+	struct alt_volume *v = parent->volume;
+	struct io_name *name;
+	struct alt_node *n = NULL;
+
+	pthread_rwlock_rdlock(&v->tree);
+	name = *name_slot_locked(v, parent, text);
+	if (name && node_ref_try(name->node))
+		n = name->node;
+	pthread_rwlock_unlock(&v->tree);
+	return n;
+}
+
+int node_name_move(struct alt_node *from, const char *name, struct alt_node *to, const char *new_name, bool exchange)
+{
+	struct alt_node *n = name_node(from, name), *other = name_node(to, new_name);
+	int r = 0;
+
+	if (n == other && n && !exchange)
+		goto out; /* two names of one file: rename(2) does nothing */
+	if (n)
+		r = node_name_bind(to, new_name, n);
+	else
+		node_name_unbind(to, new_name);
+	if (exchange && other)
+		r = node_name_bind(from, name, other);
+	else
+		node_name_unbind(from, name);
+out:
+	if (n)
+		alt_node_unref(n);
+	if (other)
+		alt_node_unref(other);
+	return r;
+}
+
+static int path_locked(const struct alt_node *n, const char *last, char *buf, size_t size)
+{
+	size_t at = size;
+	const char *part = last;
+
+	if (!size)
+		return -ENAMETOOLONG;
+	buf[--at] = 0;
+	for (int depth = 0; depth < 65536; depth++) {
+		size_t len;
+
+		if (!part) {
+			if (n == n->volume->root)
+				break;
+			if (!n->names)
+				return -ENOENT;
+			part = n->names->text;
+			n = n->names->parent;
+		}
+		len = strlen(part);
+		if (at < len + 1)
+			return -ENAMETOOLONG;
+		at -= len;
+		memcpy(buf + at, part, len);
+		buf[--at] = '/';
+		part = NULL;
+	}
+	if (!buf[at]) {
+		if (!at)
+			return -ENAMETOOLONG;
+		buf[--at] = '/';
+	}
+	memmove(buf, buf + at, size - at);
+	return size - at - 1;
+}
+
+int alt_node_path(const struct alt_node *n, char *buf, size_t size)
+{
+	int r;
+
+	pthread_rwlock_rdlock(&n->volume->tree);
+	r = path_locked(n, NULL, buf, size);
+	pthread_rwlock_unlock(&n->volume->tree);
+	return r;
+}
+
+int alt_node_path_at(const struct alt_node *dir, const char *name, char *buf, size_t size)
+{
+	int r;
+
+	pthread_rwlock_rdlock(&dir->volume->tree);
+	r = path_locked(dir, name, buf, size);
+	pthread_rwlock_unlock(&dir->volume->tree);
+	return r;
+}
+
+struct alt_key alt_node_key(const struct alt_node *n)
+{
+	return n->rec.key;
+}
+
+uint64_t alt_node_number(const struct alt_node *n)
+{
+	return n->rec.number;
+}
+
+void *alt_node_data(const struct alt_node *n)
+{
+	return n->data;
+}
+
+struct alt_volume *alt_node_volume(const struct alt_node *n)
+{
+	return n->volume;
+}
+
+bool alt_node_is_root(const struct alt_node *n)
+{
+	return n == n->volume->root;
+}

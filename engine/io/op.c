@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/* The record of one operation: born, resolved to nodes and files, settled after the owner, ended. */
+#include "io/io.h"
+#include "base/base.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const uint8_t fills_room[ALT_OP_COUNT] = {
+	[ALT_OP_READ] = 1, [ALT_OP_READLINK] = 1, [ALT_OP_GETXATTR] = 1, [ALT_OP_LISTXATTR] = 1, [ALT_OP_IOCTL] = 1,
+};
+static const uint8_t makes_file[ALT_OP_COUNT] = {
+	[ALT_OP_OPEN] = 1, [ALT_OP_OPENDIR] = 1, [ALT_OP_CREATE] = 1, [ALT_OP_TMPFILE] = 1,
+};
+static const uint8_t needs_file[ALT_OP_COUNT] = {
+	[ALT_OP_READ] = 1, [ALT_OP_WRITE] = 1, [ALT_OP_FLUSH] = 1, [ALT_OP_RELEASE] = 1, [ALT_OP_FSYNC] = 1,
+	[ALT_OP_READDIR] = 1, [ALT_OP_RELEASEDIR] = 1, [ALT_OP_FSYNCDIR] = 1, [ALT_OP_GETLK] = 1, [ALT_OP_SETLK] = 1,
+	[ALT_OP_FALLOCATE] = 1, [ALT_OP_LSEEK] = 1, [ALT_OP_COPY_FILE_RANGE] = 1, [ALT_OP_IOCTL] = 1, [ALT_OP_POLL] = 1,
+};
+/* These answer an entry: a node comes to be known. */
+static const uint8_t makes_entry[ALT_OP_COUNT] = {
+	[ALT_OP_LOOKUP] = 1, [ALT_OP_MKNOD] = 1, [ALT_OP_MKDIR] = 1, [ALT_OP_SYMLINK] = 1, [ALT_OP_LINK] = 1,
+	[ALT_OP_CREATE] = 1, [ALT_OP_TMPFILE] = 1,
+};
+
+struct op *op_new(struct alt_volume *v)
+{
+	struct op *op = calloc(1, sizeof *op);
+
+	if (!op)
+		return NULL;
+	op->pub.volume = v;
+	op->pub.p = &op->rq.params;
+	op->frames = op->frames_inline;
+	op->dirents_tail = &op->dirents;
+	atomic_init(&op->refs, 1);
+	return op;
+}
+
+void alt_op_ref(struct alt_op *pub)
+{
+	atomic_fetch_add(&((struct op *)pub)->refs, 1);
+}
+
+void alt_op_unref(struct alt_op *pub)
+{
+	struct op *op = (struct op *)pub;
+
+	if (atomic_fetch_sub(&op->refs, 1) != 1)
+		return;
+	for (struct op_memory *m = op->memory, *next; m; m = next) {
+		next = m->next;
+		free(m);
+	}
+	for (struct op_dirent *d = op->dirents, *next; d; d = next) {
+		next = d->next_entry;
+		free(d);
+	}
+	if (op->frames != op->frames_inline)
+		free(op->frames);
+	free(op->message);
+	free(op->room);
+	free(op);
+}
+
+void *alt_op_alloc(struct alt_op *pub, size_t size)
+{
+	struct op *op = (struct op *)pub;
+	struct op_memory *m = size < SIZE_MAX - sizeof *m ? malloc(sizeof *m + size) : NULL;
+
+	if (!m)
+		return NULL;
+	m->next = op->memory;
+	op->memory = m;
+	return m->bytes;
+}
+
+static int room_make(struct op *op)
+{
+	struct alt_params *p = &op->rq.params;
+	size_t want = p->size > p->out_size ? p->size : p->out_size;
+
+	if (!fills_room[op->pub.code])
+		return 0;
+	if (want > IO_DATA_MAX)
+		return -EINVAL;
+	if (!want)
+		return 0;
+	op->room = malloc(want);
+	if (!op->room)
+		return -ENOMEM;
+	if (op->pub.code == ALT_OP_IOCTL && p->buf)
+		memcpy(op->room, p->buf, p->size);
+	p->buf = op->room;
+	return 0;
+}
+
+static int other_resolve(struct op *op)
+{
+	struct alt_params *p = &op->rq.params;
+
+	switch (op->pub.code) {
+	case ALT_OP_COPY_FILE_RANGE:
+		p->other_file = file_get(op->pub.volume, op->rq.other_fh);
+		if (!p->other_file)
+			return -EBADF;
+		/* fall through */
+	case ALT_OP_RENAME:
+	case ALT_OP_LINK:
+		p->other = node_get(op->pub.volume, op->rq.other_nodeid);
+		return p->other ? 0 : -ESTALE;
+	default:
+		return 0;
+	}
+}
+
+int op_resolve(struct op *op)
+{
+	struct alt_volume *v = op->pub.volume;
+	enum alt_op_code code = op->rq.code;
+	int r;
+
+	op->pub.code = code;
+	op->pub.caller = op->rq.caller;
+	op->unique = op->rq.unique;
+	if (!(v->fs->flags & ALT_FS_UMASK) && op->rq.params.umask) {
+		op->rq.params.mode &= ~op->rq.params.umask;
+		op->rq.params.umask = 0;
+	}
+	op->pub.node = node_get(v, code == ALT_OP_STATFS ? IO_ROOT_ID : op->rq.nodeid);
+	if (!op->pub.node)
+		return -ESTALE;
+	if (op->rq.has_fh) {
+		op->pub.file = file_get(v, op->rq.fh);
+		if (!op->pub.file && needs_file[code])
+			return -EBADF;
+		if (op->pub.file && op->pub.file->node != op->pub.node)
+			return -EBADF;
+	} else if (needs_file[code]) {
+		return -EBADF;
+	}
+	r = other_resolve(op);
+	return r < 0 ? r : room_make(op);
+}
+
+void op_begin(struct op *op)
+{
+	struct alt_volume *v = op->pub.volume;
+
+	if (v->timeout_ms && op->unique)
+		atomic_store(&op->deadline_ms, now_ms() + v->timeout_ms);
+	pthread_mutex_lock(&v->inflight_lock);
+	op->next = v->inflight;
+	op->link = &v->inflight;
+	if (op->next)
+		op->next->link = &op->next;
+	v->inflight = op;
+	pthread_mutex_unlock(&v->inflight_lock);
+	atomic_fetch_add_explicit(&v->counts[op->pub.code], 1, memory_order_relaxed);
+}
+
+void op_end(struct op *op)
+{
+	struct alt_volume *v = op->pub.volume;
+
+	if (op->link) {
+		pthread_mutex_lock(&v->inflight_lock);
+		*op->link = op->next;
+		if (op->next)
+			op->next->link = op->link;
+		op->link = NULL;
+		pthread_mutex_unlock(&v->inflight_lock);
+	}
+	if (op->pub.r.node)
+		alt_node_unref(op->pub.r.node);
+	if (op->rq.params.other)
+		alt_node_unref(op->rq.params.other);
+	file_unref(op->rq.params.other_file);
+	file_unref(op->pub.file);
+	if (op->pub.r.file && op->pub.r.file != op->pub.file)
+		file_unref(op->pub.r.file);
+	if (op->pub.node)
+		alt_node_unref(op->pub.node);
+	alt_op_unref(&op->pub);
+}
+
+static int entry_settle(struct op *op, const struct alt_params *p)
+{
+	struct alt_op *pub = &op->pub;
+	struct alt_node *n;
+
+	if (pub->code == ALT_OP_LOOKUP && !pub->r.entry.attr.mode)
+		return 0; /* a negative answer, remembered by the kernel */
+	n = node_intern(pub->volume, &pub->r.entry, pub->node->owner);
+	if (!n)
+		return -ENOMEM;
+	pub->r.node = n;
+	if (pub->code != ALT_OP_TMPFILE && node_name_bind(pub->node, p->name, n) < 0)
+		return -ENOMEM;
+	if (pub->r.file) {
+		alt_node_ref(n);
+		alt_node_unref(pub->r.file->node);
+		atomic_fetch_sub(&pub->r.file->node->opens, 1);
+		pub->r.file->node = n;
+		atomic_fetch_add(&n->opens, 1);
+	}
+	return 0;
+}
+
+void op_settle(struct op *op)
+{
+	struct alt_op *pub = &op->pub;
+	const struct alt_params *p = pub->p;
+	int r = 0;
+
+	if (pub->status < 0)
+		return;
+	if (makes_entry[pub->code])
+		r = entry_settle(op, p);
+	else if (pub->code == ALT_OP_UNLINK || pub->code == ALT_OP_RMDIR)
+		node_name_unbind(pub->node, p->name);
+	else if (pub->code == ALT_OP_RENAME)
+		r = node_name_move(pub->node, p->name, p->other, p->new_name, p->flags & RENAME_EXCHANGE);
+	if (r < 0)
+		pub->status = r;
+}
+
+/* The new file exists before the file system is asked, so that it can hang its data there. */
+int op_file_make(struct op *op)
+{
+	struct alt_file *f;
+
+	if (!makes_file[op->pub.code])
+		return 0;
+	f = file_new(op->pub.node, op->pub.p->flags);
+	if (!f)
+		return -ENOMEM;
+	op->pub.r.file = f;
+	if (op->pub.code == ALT_OP_OPEN || op->pub.code == ALT_OP_OPENDIR)
+		op->pub.file = f;
+	return 0;
+}
+
+bool alt_dirent_add(struct alt_op *pub, const char *name, uint64_t ino, unsigned type, int64_t next,
+		    const struct alt_entry *entry)
+{
+	struct op *op = (struct op *)pub;
+	size_t len = strlen(name), size = wire_dirent_size(len, pub->p->bits & ALT_PARAM_PLUS);
+	struct op_dirent *d;
+
+	if (!len || len > 255 || op->dirents_size + size > pub->p->size)
+		return false;
+	d = calloc(1, sizeof *d);
+	if (!d)
+		return false;
+	d->ino = ino;
+	d->type = type;
+	d->next = next;
+	if (entry) {
+		d->entry = *entry;
+		d->has_entry = true;
+	}
+	memcpy(d->name, name, len + 1);
+	*op->dirents_tail = d;
+	op->dirents_tail = &d->next_entry;
+	op->dirents_size += size;
+	return true;
+}

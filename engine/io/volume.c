@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#include "io/slot.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define TTL_DEFAULT_MS 0u
+#define TTL_MAX_MS 86400000u
+
+static void options_free(struct io_option *o)
+{
+	for (struct io_option *at = o; at && at->key; at++) {
+		free(at->key);
+		free(at->value);
+	}
+	free(o);
+}
+
+static int option_ms(struct alt_volume *v, const char *key, uint32_t fallback, uint32_t *ret, struct alt_error *err)
+{
+	const char *s = alt_volume_option(v, key);
+	unsigned long n;
+	char *end;
+
+	*ret = fallback;
+	if (!s)
+		return 0;
+	errno = 0;
+	n = strtoul(s, &end, 10);
+	if (errno || end == s || *end || n > TTL_MAX_MS)
+		return alt_error_set(err, -EINVAL, "option '%s=%s' of volume '%s' is not a number of milliseconds from 0 to %u",
+				     key, s, v->name, TTL_MAX_MS);
+	*ret = n;
+	return 0;
+}
+
+/* An option nobody understands is a mistake of the person who wrote it, not something to skip. */
+static int options_check(struct alt_volume *v, struct alt_error *err)
+{
+	for (struct io_option *o = v->options; o && o->key; o++) {
+		const struct alt_option *known = v->fs->options;
+
+		if (!strcmp(o->key, "ttl_ms") || !strcmp(o->key, "timeout_ms"))
+			continue;
+		while (known && known->name && strcmp(known->name, o->key))
+			known++;
+		if (!known || !known->name)
+			return alt_error_set(err, -EINVAL, "file system '%s' has no option '%s'; see altitude-%s(7)",
+					     v->fs->name, o->key, v->fs->name);
+	}
+	return 0;
+}
+
+int volume_new(const char *name, const struct alt_filesystem_registration *fs, const char *arg,
+	       struct io_option *options, struct alt_volume **ret, struct alt_error *err)
+{
+	struct alt_volume *v = calloc(1, sizeof *v);
+	int r;
+
+	if (!v) {
+		options_free(options);
+		return alt_error_set(err, -ENOMEM, "no memory for volume '%s'", name);
+	}
+	v->fs = fs;
+	v->options = options;
+	v->name = strdup(name);
+	pthread_rwlock_init(&v->tree, NULL);
+	pthread_mutex_init(&v->slots_lock, NULL);
+	pthread_mutex_init(&v->contexts_lock, NULL);
+	pthread_mutex_init(&v->inflight_lock, NULL);
+	r = v->name ? options_check(v, err) : -ENOMEM;
+	if (!r)
+		r = option_ms(v, "ttl_ms", TTL_DEFAULT_MS, &v->ttl_ms, err);
+	if (!r)
+		r = option_ms(v, "timeout_ms", 0, &v->timeout_ms, err);
+	if (!r)
+		r = fs->mount(v, arg, err);
+	if (r < 0) {
+		v->fs = NULL;
+		volume_free(v);
+		return alt_error_set(err, r, "cannot begin volume '%s': %s", name, strerror(-r));
+	}
+	if (!v->root) {
+		volume_free(v);
+		return alt_error_set(err, -EIO, "file system '%s' gave no root for '%s'; its mount function must call alt_volume_set_root()",
+				     fs->name, name);
+	}
+	*ret = v;
+	return 0;
+}
+
+void alt_volume_set_root(struct alt_volume *v, struct alt_key key, void *data)
+{
+	struct alt_entry e = { .key = key, .data = data, .attr.mode = S_IFDIR };
+	struct alt_node *n = node_intern(v, &e, v->fs);
+
+	if (!n)
+		return;
+	/* The kernel calls the root 1, whatever slot it lies in. */
+	slot_free(v, &v->node_slots, n->rec.number);
+	n->rec.number = IO_ROOT_ID;
+	v->root = n;
+}
+
+static void files_close(struct alt_volume *v)
+{
+	for (uint32_t i = 0; i < v->file_slots.count; i++) {
+		struct alt_file *f = v->file_slots.slot[i];
+
+		if (f)
+			file_abandon(f);
+	}
+}
+
+static void nodes_forget(struct alt_volume *v)
+{
+	for (uint32_t i = 0; i < v->node_slots.count; i++) {
+		struct alt_node *n = v->node_slots.slot[i];
+
+		if (n)
+			node_forget(v, n->rec.number, UINT64_MAX);
+	}
+}
+
+void volume_free(struct alt_volume *v)
+{
+	if (!v)
+		return;
+	files_close(v);
+	nodes_forget(v);
+	contexts_drop(&v->contexts, v, NULL);
+	if (v->root)
+		alt_node_unref(v->root);
+	if (v->fs && v->fs->unmount)
+		v->fs->unmount(v);
+	slot_table_fini(&v->node_slots);
+	slot_table_fini(&v->file_slots);
+	free(v->by_key);
+	free(v->by_name);
+	options_free(v->options);
+	free(v->name);
+	free(v);
+}
+
+const char *alt_volume_name(const struct alt_volume *v)
+{
+	return v->name;
+}
+
+void *alt_volume_data(const struct alt_volume *v)
+{
+	return v->data;
+}
+
+void alt_volume_set_data(struct alt_volume *v, void *data)
+{
+	v->data = data;
+}
+
+struct alt_node *alt_volume_root(const struct alt_volume *v)
+{
+	return v->root;
+}
+
+const char *alt_volume_option(const struct alt_volume *v, const char *name)
+{
+	for (const struct io_option *o = v->options; o && o->key; o++)
+		if (!strcmp(o->key, name))
+			return o->value ? o->value : "";
+	return NULL;
+}
