@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The compiled stack: for each operation, who is to be called, from high to low. Immutable; attaching and
+ * detaching build a new one and swap the volume's pointer. An operation copies its row when it begins and counts
+ * itself into each instance of the row, so that the compiled stack can go at once and a detach knows whom to await.
+ */
+#ifndef STACK_COMPILED_H
+#define STACK_COMPILED_H
+
+#include "base/base.h"
+#include "stack/stack.h"
+
+struct stack_row {
+	int count;
+	struct stack_entry {
+		struct alt_instance *in;
+		alt_pre_fn *pre;
+		alt_post_fn *post;
+		uint32_t flags;
+	} *entries;
+};
+
+struct stack {
+	struct stack_row rows[ALT_OP_COUNT];
+};
+
+struct stack_volume {
+	pthread_mutex_t lock;            /* one attach or detach at a time; never held across a module's callback */
+	pthread_cond_t changed;
+	struct alt_instance *top;        /* [lock] top first */
+	struct gate gate;
+};
+
+/* Build from the list. NULL without memory. Called with sv->lock. */
+struct stack *stack_compile_locked(struct stack_volume *sv);
+void stack_free(struct stack *s);
+uint64_t stack_interest(const struct stack *s);
+
+/* Copy the row of op into its frames and count in. 0 or -ENOMEM. */
+int stack_enter(struct op *op, struct alt_instance *below);
+/* Frames of a detaching instance that wait below or above are taken from their operations. See dispatch.c. */
+void stack_drain(struct alt_instance *in);
+/* One operation less that may call @in. */
+void stack_leave(struct alt_instance *in);
+
+#endif

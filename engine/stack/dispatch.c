@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The walk of one operation. Not a recursion but a small machine over the operation's own record, so that it can stop
+ * at any place and go on from another thread.
+ *
+ *        DOWN --pre--> DOWN ... --> SERVE --> UP --post--> UP ... --> DONE
+ *          |                                 ^
+ *          +--complete, refused, no memory---+
+ *
+ * Each frame has a state; whoever moves it owns the call:
+ *
+ *        WAITING --> IN_PRE --> OWED --> IN_POST --> OVER
+ *           |           |         |
+ *           |           +---------|--------------> OVER   (no post wanted)
+ *           +--> OVER (drained)   +--> OVER (drained: the post ran early, on a copy)
+ *
+ * A detach drains by moving WAITING and OWED frames to OVER: the operation meets a frame that is over and goes by.
+ *
+ * Pending: a callback that keeps the operation and whoever resumes it race. One of them finds the other's mark:
+ *        RUNNING --return of the callback--> PENDED   then the resumer runs the machine
+ *        RUNNING --resume--> RESUMED                  then the returning thread goes on
+ * Anything else is a second completion, and the verifier's business.
+ */
+#include "stack/compiled.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum phase { PHASE_DOWN, PHASE_SERVE, PHASE_UP, PHASE_DONE };
+enum frame_state { FRAME_WAITING, FRAME_IN_PRE, FRAME_OWED, FRAME_IN_POST, FRAME_OVER };
+enum pend { PEND_NONE, PEND_RUNNING, PEND_PENDED, PEND_AWAITED, PEND_RESUMED };
+
+static void run(struct op *op);
+
+/* A module that breaks the contract is named at once; there is no going on with an operation nobody owns. */
+static void broken(const struct op *op, const struct alt_instance *in, const char *what)
+{
+	fprintf(stderr, "altitude: verifier: %s '%s' broke the contract of operation '%s': %s\n",
+		in ? "filter" : "file system", in ? in->name : op->pub.volume->fs->name, alt_op_name(op->pub.code), what);
+	if (getenv("ALTITUDE_VERIFY"))
+		abort();
+}
+
+static bool claim(struct op_frame *f, int from, int to)
+{
+	return atomic_compare_exchange_strong(&f->state, &from, to);
+}
+
+static void frame_over(struct op_frame *f)
+{
+	atomic_store(&f->state, FRAME_OVER);
+	stack_leave(f->in);
+}
+
+/* ---- pending ---- */
+
+static void pend_begin(struct op *op)
+{
+	atomic_store(&op->pend, PEND_RUNNING);
+}
+
+static bool endless(const struct op *op)
+{
+	return op->pub.code == ALT_OP_SETLK && (op->rq.params.bits & ALT_PARAM_WAIT);
+}
+
+/* Somebody above wants its post on this thread; a wait for a lock has no end and is never synchronized. */
+static bool synchronized(const struct op *op)
+{
+	if (endless(op))
+		return false;
+	for (int i = 0; i < op->nframes; i++)
+		if (op->frames[i].sync && atomic_load(&op->frames[i].state) == FRAME_OWED)
+			return true;
+	return false;
+}
+
+/* The callback kept the operation. true: it is resumed, go on; false: it is somebody else's now. */
+static bool pend_keep(struct op *op)
+{
+	bool stay = synchronized(op);
+	int was = PEND_RUNNING;
+
+	if (!stay)
+		return !atomic_compare_exchange_strong(&op->pend, &was, PEND_PENDED);
+	sem_init(&op->resumed, 0, 0);
+	if (atomic_compare_exchange_strong(&op->pend, &was, PEND_AWAITED))
+		while (sem_wait(&op->resumed) < 0)
+			;
+	return true;
+}
+
+/* true: the machine is to be run by the caller. */
+static bool pend_resume(struct op *op)
+{
+	int was = atomic_exchange(&op->pend, PEND_RESUMED);
+
+	if (was == PEND_AWAITED)
+		sem_post(&op->resumed);
+	if (was == PEND_RUNNING || was == PEND_AWAITED)
+		return false;
+	if (was == PEND_PENDED)
+		return true;
+	broken(op, NULL, "completed twice, or never pended");
+	return false;
+}
+
+/* ---- parameters ---- */
+
+struct alt_params *alt_op_edit(struct alt_op *pub)
+{
+	struct op *op = (struct op *)pub;
+
+	if (!op->edit) {
+		op->edit = alt_op_alloc(pub, sizeof *op->edit);
+		if (op->edit)
+			*op->edit = *pub->p;
+	}
+	return op->edit;
+}
+
+void alt_op_dirty(struct alt_op *pub)
+{
+	struct op *op = (struct op *)pub;
+
+	if (op->edit)
+		pub->flags |= ALT_OP_DIRTY;
+	else
+		broken(op, NULL, "made dirty without an edit");
+}
+
+/* After a pre: what it changed and declared goes down; what it only changed has no effect. */
+static void params_commit(struct op *op)
+{
+	if (op->edit && (op->pub.flags & ALT_OP_DIRTY))
+		op->pub.p = op->edit;
+	op->edit = NULL;
+	op->pub.flags &= ~(uint32_t)ALT_OP_DIRTY;
+}
+
+/* ---- views ---- */
+
+static int view_name(struct op *op, const struct op_frame *f)
+{
+	const struct alt_filter_registration *reg = f->in->filter->reg;
+	struct alt_params *p;
+	int r;
+
+	if (!reg->name_down || !op->pub.p->name || (op->pub.code >= ALT_OP_GETXATTR && op->pub.code <= ALT_OP_REMOVEXATTR))
+		return 0;
+	p = alt_op_edit(&op->pub);
+	for (int i = 0; p && i < 2; i++) {
+		const char **name = i ? &p->new_name : &p->name;
+		char *lower = *name ? alt_op_alloc(&op->pub, 256) : NULL;
+
+		if (!*name)
+			break;
+		if (!lower)
+			return -ENOMEM;
+		r = reg->name_down(f->in, i ? p->other : op->pub.node, *name, lower);
+		if (r < 0)
+			return r;
+		*name = lower;
+	}
+	if (!p)
+		return -ENOMEM;
+	op->pub.flags |= ALT_OP_DIRTY;
+	params_commit(op);
+	return 0;
+}
+
+static void view_entries(struct op *op, const struct op_frame *f)
+{
+	const struct alt_filter_registration *reg = f->in->filter->reg;
+	struct op_dirent **at = &op->dirents, *d;
+
+	while ((d = *at)) {
+		if (reg->attributes && d->has_entry)
+			reg->attributes(f->in, NULL, &d->entry.attr);
+		if (reg->entry && strcmp(d->name, ".") && strcmp(d->name, "..")) {
+			if (!reg->entry(f->in, op->pub.node, d->name)) {
+				*at = d->next_entry;
+				free(d);
+				continue;
+			}
+			/* The node is known by its lower name: under this one it is to be looked up. */
+			d->has_entry = false;
+		}
+		at = &d->next_entry;
+	}
+	op->dirents_tail = at;
+}
+
+static void view_up(struct op *op, const struct op_frame *f)
+{
+	const struct alt_filter_registration *reg = f->in->filter->reg;
+
+	if (op->pub.status < 0 || !(reg->attributes || reg->entry))
+		return;
+	if (op->pub.code == ALT_OP_READDIR)
+		view_entries(op, f);
+	else if (reg->attributes && op->pub.r.entry.attr.mode)
+		reg->attributes(f->in, op->pub.r.node ? op->pub.r.node : op->pub.node, &op->pub.r.entry.attr);
+}
+
+/* ---- down ---- */
+
+static void turn_round(struct op *op, int status)
+{
+	op->pub.status = status;
+	op->phase = PHASE_UP;
+}
+
+static bool never_fails(const struct op *op)
+{
+	return op->pub.code == ALT_OP_RELEASE || op->pub.code == ALT_OP_RELEASEDIR;
+}
+
+/* What the pre decided, at once or when it was resumed. */
+static void pre_decided(struct op *op, struct op_frame *f, int decision, void *ctx)
+{
+	int r;
+
+	params_commit(op);
+	switch (decision) {
+	case ALT_PRE_SYNCHRONIZE:
+	case ALT_PRE_SUCCESS_WITH_CALLBACK:
+		f->ctx = ctx;
+		f->sync = decision == ALT_PRE_SYNCHRONIZE;
+		/* fall through */
+	case ALT_PRE_SUCCESS_NO_CALLBACK:
+		if (decision == ALT_PRE_SUCCESS_NO_CALLBACK)
+			f->post = NULL;
+		r = view_name(op, f);
+		if (r < 0)
+			turn_round(op, r);
+		if (f->post || f->in->filter->reg->attributes || f->in->filter->reg->entry)
+			atomic_store(&f->state, FRAME_OWED);
+		else
+			frame_over(f);
+		break;
+	case ALT_PRE_DISALLOW_FASTIO:
+		/* FAST is off the second time; a filter that says it again would ask for ever. */
+		if (!(op->pub.flags & ALT_OP_FAST))
+			broken(op, f->in, "DISALLOW_FASTIO for an operation that may block");
+		op->pub.flags = (op->pub.flags & ~(uint32_t)ALT_OP_FAST) | ALT_OP_REISSUED;
+		atomic_store(&f->state, FRAME_WAITING);
+		op->at--;
+		break;
+	case ALT_PRE_COMPLETE:
+		if (op->pub.status > 0 || (never_fails(op) && op->pub.status))
+			broken(op, f->in, "COMPLETE with a status that is none");
+		frame_over(f);
+		turn_round(op, op->pub.status > 0 ? -EIO : op->pub.status);
+		break;
+	default:
+		broken(op, f->in, "unknown answer of a pre-operation");
+		frame_over(f);
+		turn_round(op, -EIO);
+	}
+	op->at++;
+	if (op->phase == PHASE_UP)
+		op->at--;
+}
+
+static bool step_down(struct op *op)
+{
+	struct op_frame *f = &op->frames[op->at];
+	void *ctx = NULL;
+	int decision;
+
+	if (op->at == op->nframes) {
+		op->phase = PHASE_SERVE;
+		return true;
+	}
+	if (!claim(f, FRAME_WAITING, FRAME_IN_PRE)) {
+		op->at++;
+		return true;
+	}
+	f->params = op->pub.p;
+	if (!f->pre) {
+		pre_decided(op, f, ALT_PRE_SUCCESS_WITH_CALLBACK, NULL);
+		return true;
+	}
+	op->pub.status = 0;
+	pend_begin(op);
+	decision = f->pre(&op->pub, f->in, &ctx);
+	if (decision == ALT_PRE_PENDING) {
+		if (!pend_keep(op))
+			return false;
+		decision = op->decision;
+		ctx = op->decision_ctx;
+	}
+	pre_decided(op, f, decision, ctx);
+	return true;
+}
+
+void alt_op_resume_pre(struct alt_op *pub, enum alt_pre decision, void *ctx)
+{
+	struct op *op = (struct op *)pub;
+
+	if (decision != ALT_PRE_SUCCESS_WITH_CALLBACK && decision != ALT_PRE_SUCCESS_NO_CALLBACK && decision != ALT_PRE_COMPLETE)
+		broken(op, op->frames[op->at].in, "resumed with an answer that cannot be given later");
+	alt_op_clear_cancel(pub);
+	op->decision = decision;
+	op->decision_ctx = ctx;
+	if (!pend_resume(op))
+		return;
+	pre_decided(op, &op->frames[op->at], decision, ctx);
+	run(op);
+}
+
+/* ---- serve ---- */
+
+/* What a file system without the handler answers; see filesystem.h. */
+static int absent(struct op *op)
+{
+	switch (op->pub.code) {
+	case ALT_OP_OPEN: case ALT_OP_OPENDIR: case ALT_OP_RELEASE: case ALT_OP_RELEASEDIR: case ALT_OP_FLUSH:
+	case ALT_OP_FSYNC: case ALT_OP_FSYNCDIR: case ALT_OP_ACCESS: case ALT_OP_STATFS: case ALT_OP_SYNCFS:
+		return 0;
+	case ALT_OP_IOCTL:
+		return -ENOTTY;
+	case ALT_OP_CREATE: case ALT_OP_MKNOD: case ALT_OP_MKDIR: case ALT_OP_SYMLINK: case ALT_OP_LINK:
+	case ALT_OP_UNLINK: case ALT_OP_RMDIR: case ALT_OP_RENAME: case ALT_OP_SETATTR: case ALT_OP_WRITE:
+		return -EPERM;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+static void served(struct op *op, int status)
+{
+	op->pub.status = never_fails(op) ? 0 : status;
+	op_settle(op);
+	op->phase = PHASE_UP;
+	op->at = op->nframes - 1;
+}
+
+static bool step_serve(struct op *op)
+{
+	alt_handler *handler = op->pub.node->owner->ops[op->pub.code];
+	int r = op_file_make(op);
+
+	if (r < 0) {
+		served(op, r);
+		return true;
+	}
+	pend_begin(op);
+	r = handler ? handler(&op->pub) : absent(op);
+	if (r == ALT_PENDING) {
+		if (!pend_keep(op))
+			return false;
+		r = op->completed;
+	}
+	if (r > 0 || r <= -512) {
+		broken(op, NULL, "the handler's answer is neither 0, -errno nor ALT_PENDING");
+		r = -EIO;
+	}
+	served(op, r);
+	return true;
+}
+
+void alt_op_complete(struct alt_op *pub, int status)
+{
+	struct op *op = (struct op *)pub;
+
+	alt_op_clear_cancel(pub);
+	op->completed = status;
+	if (!pend_resume(op))
+		return;
+	served(op, status);
+	run(op);
+}
+
+/* ---- up ---- */
+
+static bool step_up(struct op *op)
+{
+	struct op_frame *f;
+	int answer = ALT_POST_FINISHED;
+
+	if (op->at < 0) {
+		op->phase = PHASE_DONE;
+		return true;
+	}
+	f = &op->frames[op->at];
+	if (!claim(f, FRAME_OWED, FRAME_IN_POST)) {
+		op->at--;
+		return true;
+	}
+	op->pub.p = f->params;
+	op->pub.flags |= ALT_OP_POST;
+	view_up(op, f);
+	if (f->post) {
+		pend_begin(op);
+		answer = f->post(&op->pub, f->in, f->ctx);
+		if (answer == ALT_POST_MORE_PROCESSING && !pend_keep(op))
+			return false;
+	}
+	if (never_fails(op))
+		op->pub.status = 0;
+	frame_over(f);
+	op->at--;
+	return true;
+}
+
+void alt_op_resume_post(struct alt_op *pub)
+{
+	struct op *op = (struct op *)pub;
+
+	alt_op_clear_cancel(pub);
+	if (!pend_resume(op))
+		return;
+	frame_over(&op->frames[op->at]);
+	op->at--;
+	run(op);
+}
+
+/* ---- the machine ---- */
+
+/* Below the place where the operation turned round, frames wait for a pre that will never come. */
+static void frames_sweep(struct op *op)
+{
+	for (int i = 0; i < op->nframes; i++)
+		if (claim(&op->frames[i], FRAME_WAITING, FRAME_OVER))
+			stack_leave(op->frames[i].in);
+}
+
+static void run(struct op *op)
+{
+	for (;;) {
+		bool on = true;
+
+		switch (op->phase) {
+		case PHASE_DOWN:
+			on = step_down(op);
+			break;
+		case PHASE_SERVE:
+			on = step_serve(op);
+			break;
+		case PHASE_UP:
+			on = step_up(op);
+			break;
+		case PHASE_DONE:
+			frames_sweep(op);
+			op->pub.p = &op->rq.params;
+			op->done(op);
+			return;
+		}
+		if (!on)
+			return;
+	}
+}
+
+void stack_run(struct op *op, struct alt_instance *below)
+{
+	int r = stack_enter(op, below);
+
+	op->phase = PHASE_DOWN;
+	op->at = 0;
+	op_begin(op);
+	if (r < 0)
+		turn_round(op, r);
+	if (op->phase == PHASE_UP)
+		op->at = -1;
+	run(op);
+}
+
+/*
+ * ---- drain ----
+ *
+ * An operation above the instance goes by it. One below is waited for, since its post may have bytes to turn back;
+ * only a wait for a lock, which may have no end, gets its post early.
+ */
+
+/* The post an instance is owed runs early, on a copy whose result is unknown: it may only free. */
+static void frame_drain(struct op *op, struct op_frame *f)
+{
+	if (claim(f, FRAME_WAITING, FRAME_OVER)) {
+		stack_leave(f->in);
+	} else if (claim(f, FRAME_OWED, FRAME_IN_POST)) {
+		struct alt_op copy = op->pub;
+
+		copy.p = f->params;
+		copy.flags |= ALT_OP_DRAINING | ALT_OP_POST;
+		if (f->post)
+			f->post(&copy, f->in, f->ctx);
+		frame_over(f);
+	}
+}
+
+static struct op *op_with_frame_locked(struct alt_volume *v, const struct alt_instance *in, struct op_frame **ret)
+{
+	for (struct op *op = v->inflight; op; op = op->next) {
+		for (int i = 0; i < op->nframes; i++) {
+			int state = atomic_load(&op->frames[i].state);
+
+			if (op->frames[i].in != in ||
+			    (state != FRAME_WAITING && !(state == FRAME_OWED && endless(op))))
+				continue;
+			*ret = &op->frames[i];
+			return op;
+		}
+	}
+	return NULL;
+}
+
+void stack_drain(struct alt_instance *in)
+{
+	struct alt_volume *v = in->volume;
+	struct op_frame *f = NULL;
+	struct op *op;
+
+	for (;;) {
+		pthread_mutex_lock(&v->inflight_lock);
+		op = op_with_frame_locked(v, in, &f);
+		if (op)
+			alt_op_ref(&op->pub);
+		pthread_mutex_unlock(&v->inflight_lock);
+		if (!op)
+			return;
+		frame_drain(op, f);
+		alt_op_unref(&op->pub);
+	}
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* I/O a filter makes itself: an operation that starts just under it, awaited on the calling thread. */
+#include "stack/compiled.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <semaphore.h>
+#include <string.h>
+
+static void generated_done(struct op *op)
+{
+	sem_post(op->done_arg);
+}
+
+static struct op *generated_new(struct alt_instance *in, enum alt_op_code code, struct alt_node *node, struct alt_file *file)
+{
+	struct op *op = op_new(in->volume);
+
+	if (!op)
+		return NULL;
+	op->pub.code = code;
+	op->pub.flags = ALT_OP_GENERATED;
+	op->pub.node = node;
+	op->pub.file = file;
+	alt_node_ref(node);
+	if (file)
+		atomic_fetch_add(&file->refs, 1);
+	return op;
+}
+
+static int generated_run(struct op *op, struct alt_instance *in)
+{
+	sem_t over;
+
+	sem_init(&over, 0, 0);
+	op->done = generated_done;
+	op->done_arg = &over;
+	stack_run(op, in);
+	while (sem_wait(&over) < 0)
+		;
+	sem_destroy(&over);
+	return op->pub.status;
+}
+
+static long transfer(struct alt_instance *in, enum alt_op_code code, struct alt_file *file, void *buf, size_t count, int64_t offset)
+{
+	struct op *op;
+	long r;
+
+	if (count > IO_DATA_MAX || offset < 0)
+		return -EINVAL;
+	op = generated_new(in, code, file->node, file);
+	if (!op)
+		return -ENOMEM;
+	op->rq.params.buf = buf;
+	op->rq.params.size = count;
+	op->rq.params.offset = offset;
+	op->rq.params.flags = file->flags;
+	r = generated_run(op, in);
+	if (!r)
+		r = op->pub.r.size;
+	op_end(op);
+	return r;
+}
+
+long alt_io_read(struct alt_instance *in, struct alt_file *file, void *buf, size_t count, int64_t offset)
+{
+	return transfer(in, ALT_OP_READ, file, buf, count, offset);
+}
+
+long alt_io_write(struct alt_instance *in, struct alt_file *file, const void *buf, size_t count, int64_t offset)
+{
+	return transfer(in, ALT_OP_WRITE, file, (void *)buf, count, offset);
+}
+
+int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr)
+{
+	struct op *op = generated_new(in, ALT_OP_GETATTR, node, NULL);
+	int r;
+
+	if (!op)
+		return -ENOMEM;
+	r = generated_run(op, in);
+	if (!r)
+		*attr = op->pub.r.entry.attr;
+	op_end(op);
+	return r;
+}
+
+int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret)
+{
+	struct op *op = flags & O_CREAT ? NULL : generated_new(in, ALT_OP_OPEN, node, NULL);
+	int r;
+
+	if (!op)
+		return flags & O_CREAT ? -EINVAL : -ENOMEM;
+	op->rq.params.flags = flags;
+	r = generated_run(op, in);
+	if (!r) {
+		*ret = op->pub.file;
+		op->pub.file = op->pub.r.file = NULL;
+	}
+	op_end(op);
+	return r;
+}
+
+void alt_io_close(struct alt_instance *in, struct alt_file *file)
+{
+	struct op *op;
+
+	if (!file)
+		return;
+	op = generated_new(in, ALT_OP_RELEASE, file->node, file);
+	if (!op) {
+		file_abandon(file);
+		return;
+	}
+	op->rq.params.flags = file->flags;
+	generated_run(op, in);
+	op_end(op);
+	file_unref(file);
+}
+
+int alt_io_unlink(struct alt_instance *in, struct alt_node *dir, const char *name)
+{
+	struct op *op = generated_new(in, ALT_OP_UNLINK, dir, NULL);
+	int r;
+
+	if (!op)
+		return -ENOMEM;
+	op->rq.params.name = name;
+	r = generated_run(op, in);
+	op_end(op);
+	return r;
+}

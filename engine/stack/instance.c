@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Instances: attached, asked, detached.
+ *
+ *   SETUP -> ATTACHED -> TEARDOWN -> GONE
+ *
+ * Detach: query-teardown (manual only, may refuse), new compiled stack without it, teardown-start, drain,
+ * teardown-complete. From teardown-start on no new operation reaches it; at teardown-complete none is left.
+ */
+#include "stack/compiled.h"
+#include <altitude/ntstatus.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void options_free(struct io_option *o)
+{
+	for (struct io_option *at = o; at && at->key; at++) {
+		free(at->key);
+		free(at->value);
+	}
+	free(o);
+}
+
+static void instance_free(struct alt_instance *in)
+{
+	if (!in)
+		return;
+	options_free(in->options);
+	free(in->name);
+	free(in->altitude);
+	free(in);
+}
+
+int stack_volume_init(struct alt_volume *v)
+{
+	struct stack_volume *sv = aligned_alloc(64, (sizeof *sv + 63) / 64 * 64);
+
+	if (!sv)
+		return -ENOMEM;
+	memset(sv, 0, sizeof *sv);
+	pthread_mutex_init(&sv->lock, NULL);
+	pthread_cond_init(&sv->changed, NULL);
+	v->sv = sv;
+	atomic_store(&v->stack, stack_compile_locked(sv));
+	return atomic_load(&v->stack) ? 0 : -ENOMEM;
+}
+
+static int options_check(const struct alt_filter_registration *reg, const struct io_option *options, struct alt_error *err)
+{
+	for (const struct io_option *o = options; o && o->key; o++) {
+		const struct alt_option *known = reg->options;
+
+		while (known && known->name && strcmp(known->name, o->key))
+			known++;
+		if (!known || !known->name)
+			return alt_error_set(err, -EINVAL, "filter '%s' has no option '%s'; see altitude-%s(7)",
+					     reg->name, o->key, reg->name);
+	}
+	return 0;
+}
+
+static int place_check_locked(struct alt_volume *v, const struct alt_instance *in, struct alt_error *err)
+{
+	for (struct alt_instance *at = v->sv->top; at; at = at->below) {
+		if (!strcmp(at->name, in->name))
+			return alt_error_status(err, STATUS_FLT_INSTANCE_NAME_COLLISION,
+						"instance '%s' is attached to '%s' already; give this one another name",
+						in->name, v->name);
+		if (!altitude_compare(at->altitude, in->altitude))
+			return alt_error_status(err, STATUS_FLT_INSTANCE_ALTITUDE_COLLISION,
+						"altitude %s on '%s' is taken by instance '%s' (%s); choose another",
+						in->altitude, v->name, at->name, at->altitude);
+	}
+	return 0;
+}
+
+static void place_locked(struct stack_volume *sv, struct alt_instance *in)
+{
+	struct alt_instance **at = &sv->top;
+
+	while (*at && altitude_compare((*at)->altitude, in->altitude) > 0)
+		at = &(*at)->below;
+	in->below = *at;
+	*at = in;
+}
+
+static void unplace_locked(struct stack_volume *sv, const struct alt_instance *in)
+{
+	struct alt_instance **at = &sv->top;
+
+	while (*at != in)
+		at = &(*at)->below;
+	*at = in->below;
+}
+
+/* Swap in what the list says now. Operations that copied from the old one have left the gate when this returns. */
+static int stack_swap_locked(struct alt_volume *v)
+{
+	struct stack *next = stack_compile_locked(v->sv), *old;
+
+	if (!next)
+		return -ENOMEM;
+	/* Interest only grows before the swap, so that no operation passes between. */
+	atomic_fetch_or(&v->filtered, stack_interest(next));
+	old = atomic_exchange(&v->stack, next);
+	gate_wait(&v->sv->gate);
+	atomic_store(&v->filtered, stack_interest(next));
+	stack_free(old);
+	return 0;
+}
+
+static int instance_new(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
+			struct io_option *options, struct alt_instance **ret, struct alt_error *err)
+{
+	struct alt_instance *in = calloc(1, sizeof *in);
+
+	if (!in) {
+		options_free(options);
+		return -ENOMEM;
+	}
+	if (!altitude)
+		altitude = filter->reg->altitude;
+	in->options = options;
+	in->filter = filter;
+	in->volume = v;
+	in->name = strdup(name ? name : filter->name);
+	in->altitude = strdup(altitude ? altitude : "");
+	if (!in->name || !in->altitude) {
+		instance_free(in);
+		return -ENOMEM;
+	}
+	if (!altitude_valid(in->altitude)) {
+		alt_error_status(err, STATUS_INVALID_PARAMETER,
+				 "altitude '%s' of filter '%s' is no decimal number such as 370020 or 325000.3",
+				 in->altitude, filter->name);
+		instance_free(in);
+		return -EINVAL;
+	}
+	*ret = in;
+	return 0;
+}
+
+static int instance_reserve(struct alt_instance *in, struct alt_error *err)
+{
+	struct stack_volume *sv = in->volume->sv;
+	int r;
+
+	pthread_mutex_lock(&sv->lock);
+	r = place_check_locked(in->volume, in, err);
+	if (!r)
+		place_locked(sv, in);
+	pthread_mutex_unlock(&sv->lock);
+	return r;
+}
+
+int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
+		 struct io_option *options, uint32_t setup_flags, struct alt_error *err)
+{
+	const struct alt_filter_registration *reg = filter->reg;
+	struct alt_instance *in;
+	int r;
+
+	r = instance_new(v, filter, name, altitude, options, &in, err);
+	if (r < 0)
+		return alt_error_set(err, r, "no memory to attach filter '%s'", filter->name);
+	r = options_check(reg, in->options, err);
+	if (!r)
+		r = instance_reserve(in, err);
+	if (r < 0) {
+		instance_free(in);
+		return r;
+	}
+	/* The place is taken, nobody is called yet: setup may sleep, and may decline. */
+	r = reg->setup ? reg->setup(in, setup_flags, err) : 0;
+	pthread_mutex_lock(&v->sv->lock);
+	if (!r) {
+		atomic_store(&in->state, INSTANCE_ATTACHED);
+		r = stack_swap_locked(v);
+	} else if (r > 0) {
+		r = -EPERM;
+	}
+	if (r < 0)
+		unplace_locked(v->sv, in);
+	else
+		atomic_fetch_add(&filter->instances, 1);
+	pthread_mutex_unlock(&v->sv->lock);
+	if (r < 0) {
+		contexts_drop(&v->contexts, v, in);
+		instance_free(in);
+		return alt_error_status(err, STATUS_FLT_DO_NOT_ATTACH, "filter '%s' declined to attach to '%s': %s",
+					filter->name, v->name, strerror(-r));
+	}
+	return 0;
+}
+
+void stack_leave(struct alt_instance *in)
+{
+	struct stack_volume *sv = in->volume->sv;
+	bool awaited = atomic_load(&in->state) == INSTANCE_TEARDOWN;
+
+	if (atomic_fetch_sub(&in->ops, 1) == 1 && awaited) {
+		pthread_mutex_lock(&sv->lock);
+		pthread_cond_broadcast(&sv->changed);
+		pthread_mutex_unlock(&sv->lock);
+	}
+}
+
+/* A leave that read the state just before it changed signals nobody: hence the look every 10 ms, which also drains anew. */
+static void drain_wait(struct alt_instance *in)
+{
+	struct stack_volume *sv = in->volume->sv;
+	struct timespec until;
+
+	while (atomic_load(&in->ops)) {
+		stack_drain(in);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 10000000;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_nsec -= 1000000000;
+			until.tv_sec++;
+		}
+		pthread_mutex_lock(&sv->lock);
+		if (atomic_load(&in->ops))
+			pthread_cond_timedwait(&sv->changed, &sv->lock, &until);
+		pthread_mutex_unlock(&sv->lock);
+	}
+}
+
+static void contexts_drop_all(struct alt_instance *in)
+{
+	struct alt_volume *v = in->volume;
+
+	contexts_drop(&v->contexts, v, in);
+	pthread_mutex_lock(&v->slots_lock);
+	for (uint32_t i = 0; i < v->node_slots.count; i++) {
+		struct alt_node *n = v->node_slots.slot[i];
+		uint64_t number = n ? n->rec.number : 0;
+
+		pthread_mutex_unlock(&v->slots_lock);
+		n = number ? node_get(v, number) : NULL;
+		if (n) {
+			contexts_drop(&n->contexts, v, in);
+			alt_node_unref(n);
+		}
+		pthread_mutex_lock(&v->slots_lock);
+	}
+	for (uint32_t i = 0; i < v->file_slots.count; i++) {
+		struct alt_file *f = v->file_slots.slot[i];
+		uint64_t number = f ? f->number : 0;
+
+		pthread_mutex_unlock(&v->slots_lock);
+		f = number ? file_get(v, number) : NULL;
+		if (f) {
+			contexts_drop(&f->contexts, v, in);
+			file_unref(f);
+		}
+		pthread_mutex_lock(&v->slots_lock);
+	}
+	pthread_mutex_unlock(&v->slots_lock);
+	contexts_drop(&v->root->contexts, v, in);
+}
+
+static void teardown(struct alt_instance *in, uint32_t reason)
+{
+	const struct alt_filter_registration *reg = in->filter->reg;
+
+	if (reg->teardown_start)
+		reg->teardown_start(in, reason);
+	drain_wait(in);
+	contexts_drop_all(in);
+	if (reg->teardown_complete)
+		reg->teardown_complete(in, reason);
+	atomic_store(&in->state, INSTANCE_GONE);
+	atomic_fetch_sub(&in->filter->instances, 1);
+	instance_free(in);
+}
+
+static struct alt_instance *instance_find_locked(struct alt_volume *v, const char *filter, const char *instance)
+{
+	for (struct alt_instance *in = v->sv->top; in; in = in->below)
+		if (atomic_load(&in->state) == INSTANCE_ATTACHED && (!filter || !strcmp(in->filter->name, filter)) &&
+		    (!instance || !strcmp(in->name, instance)))
+			return in;
+	return NULL;
+}
+
+static int refuse(const struct alt_instance *in, int r, struct alt_error *err)
+{
+	(void)r;
+	return alt_error_status(err, STATUS_FLT_DO_NOT_DETACH, "filter '%s' does not let go of '%s' at this time",
+				in->filter->name, in->volume->name);
+}
+
+int stack_detach(struct alt_volume *v, const char *filter, const char *instance, uint32_t reason, struct alt_error *err)
+{
+	struct alt_instance *in;
+	int was = INSTANCE_ATTACHED, r = 0;
+
+	pthread_mutex_lock(&v->sv->lock);
+	in = instance_find_locked(v, filter, instance);
+	if (!in || !atomic_compare_exchange_strong(&in->state, &was, INSTANCE_TEARDOWN)) {
+		pthread_mutex_unlock(&v->sv->lock);
+		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "no instance '%s' of filter '%s' on '%s'; see 'altitude instances'",
+					instance ? instance : "(any)", filter ? filter : "(any)", v->name);
+	}
+	pthread_mutex_unlock(&v->sv->lock);
+
+	/* The state keeps everybody else off; until the swap, operations still come. */
+	if (reason == ALT_TEARDOWN_MANUAL) {
+		if (in->filter->reg->flags & ALT_FILTER_NO_DETACH)
+			r = -EBUSY;
+		else if (in->filter->reg->query_teardown)
+			r = in->filter->reg->query_teardown(in);
+	}
+	pthread_mutex_lock(&v->sv->lock);
+	if (!r)
+		r = stack_swap_locked(v);
+	if (r) {
+		atomic_store(&in->state, INSTANCE_ATTACHED);
+		/* Another attach may have compiled it out meanwhile. */
+		stack_swap_locked(v);
+		pthread_mutex_unlock(&v->sv->lock);
+		return refuse(in, r, err);
+	}
+	unplace_locked(v->sv, in);
+	pthread_mutex_unlock(&v->sv->lock);
+	teardown(in, reason);
+	return 0;
+}
+
+void stack_each(struct alt_volume *v, void (*fn)(struct alt_instance *in, void *arg), void *arg)
+{
+	pthread_mutex_lock(&v->sv->lock);
+	for (struct alt_instance *in = v->sv->top; in; in = in->below)
+		if (atomic_load(&in->state) == INSTANCE_ATTACHED)
+			fn(in, arg);
+	pthread_mutex_unlock(&v->sv->lock);
+}
+
+void stack_volume_fini(struct alt_volume *v)
+{
+	if (!v->sv)
+		return;
+	while (!stack_detach(v, NULL, NULL, ALT_TEARDOWN_DISMOUNT, NULL))
+		;
+	stack_free(atomic_load(&v->stack));
+	pthread_mutex_destroy(&v->sv->lock);
+	pthread_cond_destroy(&v->sv->changed);
+	free(v->sv);
+	v->sv = NULL;
+}
+
+const char *alt_instance_name(const struct alt_instance *in)
+{
+	return in->name;
+}
+
+const char *alt_instance_altitude(const struct alt_instance *in)
+{
+	return in->altitude;
+}
+
+struct alt_volume *alt_instance_volume(const struct alt_instance *in)
+{
+	return in->volume;
+}
+
+void *alt_instance_data(const struct alt_instance *in)
+{
+	return in->data;
+}
+
+void alt_instance_set_data(struct alt_instance *in, void *data)
+{
+	in->data = data;
+}
+
+void alt_instance_set_report(struct alt_instance *in, alt_report_fn *stats, alt_report_fn *watch)
+{
+	in->stats = stats;
+	in->watch = watch;
+}
+
+const char *alt_instance_option(const struct alt_instance *in, const char *name)
+{
+	for (const struct io_option *o = in->options; o && o->key; o++)
+		if (!strcmp(o->key, name))
+			return o->value ? o->value : "";
+	return NULL;
+}
+
+int alt_instance_option_u64(const struct alt_instance *in, const char *name, uint64_t fallback, uint64_t *ret,
+			    struct alt_error *err)
+{
+	const char *s = alt_instance_option(in, name);
+	unsigned long long n;
+	char *end;
+
+	if (!s) {
+		*ret = fallback;
+		return 0;
+	}
+	errno = 0;
+	n = strtoull(s, &end, 10);
+	if (errno || end == s || *end || *s == '-')
+		return alt_error_set(err, -EINVAL, "option '%s=%s' of instance '%s' is not a number", name, s, in->name);
+	*ret = n;
+	return 0;
+}

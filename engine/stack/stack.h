@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * owns      filters, instances, altitudes, the compiled stack, and the walk of an operation through it
+ * never     decodes messages, loads modules, or calls a filter for what it did not register
+ * hands to  the node's owner below, op->done above
+ */
+#ifndef STACK_STACK_H
+#define STACK_STACK_H
+
+#include "io/io.h"
+
+/* Altitudes. */
+bool altitude_valid(const char *s);                    /* digits with at most one point, 1..255 characters */
+int altitude_compare(const char *a, const char *b);    /* as decimals of any length; both valid */
+
+struct load_order_group { const char *name; uint32_t low, high; const char *purpose; };
+extern const struct load_order_group load_order_groups[];        /* top of the stack first; ends with a NULL name */
+const struct load_order_group *group_of_altitude(const char *altitude); /* NULL in a gap */
+const struct load_order_group *group_find(const char *name);
+
+/* A filter in memory: one loaded registration. Counted; unload waits for its instances. */
+struct alt_filter {
+	const struct alt_filter_registration *reg;
+	char *name;
+	_Atomic uint32_t instances;
+	struct alt_filter *next;
+};
+
+enum instance_state { INSTANCE_SETUP, INSTANCE_ATTACHED, INSTANCE_TEARDOWN, INSTANCE_GONE };
+
+struct alt_instance {
+	struct alt_filter *filter;
+	struct alt_volume *volume;
+	char *name, *altitude;
+	struct io_option *options;
+	void *data;
+	_Atomic int state;
+	_Atomic int64_t ops;                               /* operations that may still call it */
+	alt_report_fn *stats, *watch;
+	struct alt_instance *below;                        /* [sv lock] the volume's list, top first */
+};
+
+/*
+ * Attach @filter to @v. @name NULL: the filter's name; @altitude NULL: the registration's; @options taken (also on failure).
+ * Errors: STATUS_FLT_INSTANCE_NAME_COLLISION, STATUS_FLT_INSTANCE_ALTITUDE_COLLISION, STATUS_INVALID_PARAMETER,
+ * whatever setup answers.
+ */
+int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
+		 struct io_option *options, uint32_t setup_flags, struct alt_error *err);
+/* Detach; instance NULL: the filter's highest. Blocks until teardown is complete. STATUS_FLT_INSTANCE_NOT_FOUND, _DO_NOT_DETACH. */
+int stack_detach(struct alt_volume *v, const char *filter, const char *instance, uint32_t reason, struct alt_error *err);
+/* Each instance from top to bottom, under the list's lock: @fn must not attach or detach. */
+void stack_each(struct alt_volume *v, void (*fn)(struct alt_instance *in, void *arg), void *arg);
+int stack_volume_init(struct alt_volume *v);
+void stack_volume_fini(struct alt_volume *v);          /* detaches all with ALT_TEARDOWN_DISMOUNT */
+
+/* Walk @op through the stack to its done callback. @below NULL: from the top; else only what is under that instance. */
+void stack_run(struct op *op, struct alt_instance *below);
+
+#endif
