@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/* One message: decoded, resolved, walked through the stack, answered. Both transports come here. */
+#include "session/internal.h"
+#include "base/base.h"
+#include "wire/proto.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What is asked of every kernel; each is given up where the kernel does not offer it. reference: FUSE_* in linux/fuse.h */
+static const uint64_t flags_always = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_DONT_MASK |
+	FUSE_HAS_IOCTL_DIR | FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO |
+	FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR | FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT |
+	FUSE_INIT_EXT | FUSE_HAS_EXPIRE_ONLY | FUSE_CREATE_SUPP_GROUP;
+
+static void send_error(struct session *s, uint64_t unique, int error)
+{
+	char fixed[WIRE_FIXED_MAX];
+	struct iovec iov = { fixed, wire_encode_error(unique, error, fixed) };
+
+	session_send(s, &iov, 1);
+}
+
+static void serve_init(struct session *s, const struct wire_request *rq)
+{
+	const struct alt_filesystem_registration *fs = s->volume->fs;
+	uint64_t want = flags_always;
+	struct wire_init_answer a = {
+		.max_readahead = rq->init.max_readahead, .max_write = IO_DATA_MAX, .time_gran = 1,
+		.max_background = 64, .congestion_threshold = 48, .max_pages = IO_DATA_MAX / 4096,
+	};
+	char fixed[WIRE_FIXED_MAX];
+	struct iovec iov = { fixed, 0 };
+
+	if (fs->flags & ALT_FS_ACL)
+		want |= FUSE_POSIX_ACL;
+	if (fs->flags & ALT_FS_LOCKS)
+		want |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+	a.flags = rq->init.flags & want;
+	iov.iov_len = wire_encode_init(rq->unique, &a, fixed);
+	session_send(s, &iov, 1);
+}
+
+static void serve_forget(struct session *s, const struct wire_request *rq)
+{
+	for (uint32_t i = 0; i < rq->forget_count; i++) {
+		struct wire_forget f;
+
+		memcpy(&f, (const char *)rq->forgets + i * sizeof f, sizeof f);
+		node_forget(s->volume, f.nodeid, f.nlookup);
+	}
+}
+
+/* An interrupt may overtake its victim: "ask again" until it is in flight or the kernel has its answer. */
+static void serve_interrupt(struct session *s, const struct wire_request *rq)
+{
+	if (!op_interrupt(s->volume, rq->victim))
+		send_error(s, rq->unique, -EAGAIN);
+}
+
+/* ---- answers ---- */
+
+static void reply_node(struct wire_reply *rp, struct alt_node *n)
+{
+	rp->nodeid = n->rec.number;
+	rp->generation = 0;  /* it is part of the number */
+	rp->attr_ino = n->rec.number;
+}
+
+static struct alt_node *dirent_node(struct op *op, struct op_dirent *d)
+{
+	struct alt_node *n;
+
+	if (!d->has_entry || !d->entry.attr.mode || !strcmp(d->name, ".") || !strcmp(d->name, ".."))
+		return NULL;
+	n = node_intern(op->pub.volume, &d->entry, op->pub.node->owner);
+	d->entry.data = NULL;
+	if (n && node_name_bind(op->pub.node, d->name, n) < 0) {
+		alt_node_unref(n);
+		n = NULL;
+	}
+	return n;
+}
+
+/* Entries that do not fit any more after a view made them longer are read again: each has its own cookie. */
+static size_t listing_encode(struct op *op, char *out, size_t room, bool deliver)
+{
+	bool plus = op->rq.params.bits & ALT_PARAM_PLUS;
+	size_t used = 0;
+
+	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
+		size_t len = strlen(d->name), size = wire_dirent_size(len, plus);
+		struct wire_reply rp = { .default_ttl_ms = op->pub.volume->ttl_ms };
+		struct alt_node *n = NULL;
+
+		if (deliver && used + size <= room) {
+			n = plus ? dirent_node(op, d) : NULL;
+			if (n) {
+				reply_node(&rp, n);
+				node_remember(n, 1);
+			}
+			wire_dirent_put(out + used, d->name, len, d->ino, d->type, d->next, plus, &d->entry, &rp);
+			used += size;
+		} else {
+			room = 0;
+		}
+		if (n)
+			alt_node_unref(n);
+		else if (d->has_entry && d->entry.data && op->pub.node->owner->forget)
+			op->pub.node->owner->forget(op->pub.volume, d->entry.key, d->entry.data);
+	}
+	return used;
+}
+
+/* The kernel did not take the listing: it knows none of its nodes. */
+static void listing_undo(struct op *op)
+{
+	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
+		struct alt_entry e = d->entry;
+		struct alt_node *n;
+
+		e.data = NULL;
+		if (!d->has_entry || !e.attr.mode)
+			continue;
+		n = node_intern(op->pub.volume, &e, op->pub.node->owner);
+		if (!n)
+			continue;
+		node_forget(op->pub.volume, n->rec.number, 1);
+		alt_node_unref(n);
+	}
+}
+
+static bool is_release(const struct op *op)
+{
+	return op->pub.code == ALT_OP_RELEASE || op->pub.code == ALT_OP_RELEASEDIR;
+}
+
+static void answer_success(struct session *s, struct op *op)
+{
+	struct wire_reply rp = { .default_ttl_ms = op->pub.volume->ttl_ms, .attr_ino = op->pub.node->rec.number };
+	struct alt_file *file = op->pub.r.file;
+	struct alt_node *node = op->pub.r.node;
+	char fixed[WIRE_FIXED_MAX];
+	struct iovec iov[2];
+	size_t listed = 0;
+	char *data = NULL;
+	int n;
+
+	if (node) {
+		reply_node(&rp, node);
+		node_remember(node, 1); /* before the answer: a FORGET may follow it at once */
+	}
+	if (file) {
+		rp.fh = file->number;
+		op->pub.file = op->pub.r.file = NULL; /* the reference is the kernel's now */
+	}
+	if (op->pub.code == ALT_OP_READDIR) {
+		data = op->rq.params.size ? malloc(op->rq.params.size) : NULL;
+		listed = listing_encode(op, data, data ? op->rq.params.size : 0, true);
+	}
+	n = wire_encode(&op->rq, &op->pub, &rp, data, listed, fixed, iov);
+	if (session_send(s, iov, n) < 0) {
+		if (node)
+			node_forget(op->pub.volume, node->rec.number, 1);
+		if (file)
+			file_abandon(file);
+		if (op->pub.code == ALT_OP_READDIR && (op->rq.params.bits & ALT_PARAM_PLUS))
+			listing_undo(op);
+	}
+	free(data);
+}
+
+static void operation_done(struct op *op)
+{
+	struct session *s = op->done_arg;
+	bool late = atomic_exchange(&op->answered, 1);
+
+	if (!late && op->pub.status < 0)
+		send_error(s, op->unique, op->pub.status);
+	else if (!late)
+		answer_success(s, op);
+	if ((late || op->pub.status < 0) && op->pub.code == ALT_OP_READDIR)
+		listing_encode(op, NULL, 0, false);
+	if (late && op->pub.status == 0 && op->pub.r.file) {
+		struct alt_file *file = op->pub.r.file;
+
+		op->pub.file = op->pub.r.file = NULL;
+		file_abandon(file);
+	}
+	if (is_release(op))
+		file_unref(op->pub.file); /* the kernel's reference, taken by its OPEN */
+	op_end(op);
+}
+
+static void serve_operation(struct session *s, struct op *op)
+{
+	int r = op_resolve(op);
+
+	if (!r && is_release(op) && atomic_exchange(&op->pub.file->released, true))
+		r = -EBADF;
+	if (r < 0) {
+		send_error(s, op->unique, r);
+		op_end(op);
+		return;
+	}
+	op->pub.flags |= ALT_OP_FAST;
+	op->done = operation_done;
+	op->done_arg = s;
+	stack_run(op, NULL);
+}
+
+void serve(struct session *s, struct op *op, size_t len)
+{
+	struct wire_request *rq = &op->rq;
+
+	if (wire_decode(op->message, len, rq) < 0) {
+		if (rq->unique)
+			send_error(s, rq->unique, -EIO);
+		alt_op_unref(&op->pub);
+		return;
+	}
+	if (rq->kind == WIRE_OP) {
+		serve_operation(s, op);
+		return;
+	}
+	if (rq->kind == WIRE_INIT)
+		serve_init(s, rq);
+	else if (rq->kind == WIRE_FORGET)
+		serve_forget(s, rq);
+	else if (rq->kind == WIRE_INTERRUPT)
+		serve_interrupt(s, rq);
+	else if (rq->kind == WIRE_DESTROY)
+		send_error(s, rq->unique, 0);
+	else if (rq->kind == WIRE_UNSUPPORTED)
+		send_error(s, rq->unique, -ENOSYS);
+	alt_op_unref(&op->pub);
+}
+
+/* ---- loopback ---- */
+
+int session_loopback(struct alt_volume *v, session_answer_fn *answer, void *arg, struct session **ret)
+{
+	struct session *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return -ENOMEM;
+	s->volume = v;
+	s->fd = s->stop_fd = -1;
+	s->answer = answer;
+	s->answer_arg = arg;
+	*ret = s;
+	return 0;
+}
+
+void session_give(struct session *s, const void *message, size_t len)
+{
+	struct op *op = op_new(s->volume);
+
+	if (!op)
+		return;
+	op->message = malloc(len + 1);
+	if (!op->message) {
+		alt_op_unref(&op->pub);
+		return;
+	}
+	memcpy(op->message, message, len);
+	serve(s, op, len);
+}

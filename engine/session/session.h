@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * owns      the conversation with the kernel: negotiation, threads, answers, notifications, the end
+ * never     mounts, decides what an operation means, or waits for a thread that is inside something slow
+ * hands to  io and stack, message by message
+ */
+#ifndef SESSION_SESSION_H
+#define SESSION_SESSION_H
+
+#include "stack/stack.h"
+
+struct session;
+
+/* Serve @v on the open /dev/fuse descriptor @fd (taken). Threads start; INIT is answered by them. */
+int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt_error *err);
+/* Block until the kernel ends the connection (unmount, abort) or session_stop(). */
+void session_wait(struct session *s);
+void session_stop(struct session *s);        /* any thread, signal safe: write to an eventfd */
+void session_free(struct session *s);        /* joins every thread */
+
+/* In-process kernel: no descriptor; each message is given and its answer comes to @answer (any thread). */
+typedef void session_answer_fn(void *arg, const struct iovec *iov, int count);
+int session_loopback(struct alt_volume *v, session_answer_fn *answer, void *arg, struct session **ret);
+void session_give(struct session *s, const void *message, size_t len);
+
+/* Tell the kernel; never from a thread inside an operation on the same node. 0, -ENOENT (nothing cached), -errno. */
+int session_invalidate_node(struct session *s, uint64_t number);
+int session_invalidate_entry(struct session *s, uint64_t parent, const char *name);
+
+#endif
