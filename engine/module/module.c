@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Modules in memory.
+ *
+ *   absent -> loading -> registered <-> filtering -> unloading -> absent
+ *                                                        |-> zombie    (dlclose did not remove the code)
+ *
+ * A record leaves the list only when the code has left memory, so a load can say what is in its way.
+ */
+#include "module/module.h"
+#include <altitude/ntstatus.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef ALTITUDE_MODULE_DIR
+#define ALTITUDE_MODULE_DIR "/usr/local/lib/altitude"
+#endif
+#define REGISTRY_DIR "/etc/altitude/registry.d"
+
+struct holder {
+	struct holder *next;
+	uint32_t count;
+	char who[];
+};
+
+struct module {
+	struct module *next;                     /* [lock] */
+	char *name, *path;
+	enum alt_module_kind kind;
+	enum module_state state;                 /* [lock] */
+	void *handle;
+	const struct alt_module *descriptor;
+	struct holder *holders;                  /* [lock] */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct module *modules;                   /* [lock] */
+
+static const char *const kind_names[] = { "?", "filter", "file system", "block device" };
+static const char *const manifest_kinds[] = { "?", "filter", "filesystem", "blockdev" };
+
+const char *module_state_name(enum module_state s)
+{
+	static const char *const names[] = { "absent", "loading", "registered", "filtering", "unloading", "zombie" };
+
+	return (size_t)s < sizeof(names) / sizeof(*names) ? names[s] : "?";
+}
+
+const struct alt_module *module_descriptor(const struct module *m)
+{
+	return m->descriptor;
+}
+
+const char *module_name(const struct module *m)
+{
+	return m->name;
+}
+
+enum module_state module_state(const struct module *m)
+{
+	enum module_state s;
+
+	pthread_mutex_lock(&lock);
+	s = m->state;
+	pthread_mutex_unlock(&lock);
+	return s;
+}
+
+void module_set_state(struct module *m, enum module_state s)
+{
+	pthread_mutex_lock(&lock);
+	m->state = s;
+	pthread_mutex_unlock(&lock);
+}
+
+static void module_free(struct module *m)
+{
+	if (!m)
+		return;
+	while (m->holders) {
+		struct holder *h = m->holders;
+
+		m->holders = h->next;
+		free(h);
+	}
+	free(m->name);
+	free(m->path);
+	free(m);
+}
+
+static struct module *find_locked(const char *name, enum alt_module_kind kind)
+{
+	for (struct module *m = modules; m; m = m->next)
+		if (m->kind == kind && !strcmp(m->name, name))
+			return m;
+	return NULL;
+}
+
+struct module *module_find(const char *name, enum alt_module_kind kind)
+{
+	struct module *m;
+
+	pthread_mutex_lock(&lock);
+	m = find_locked(name, kind);
+	if (m && m->state != MODULE_REGISTERED && m->state != MODULE_FILTERING)
+		m = NULL;
+	pthread_mutex_unlock(&lock);
+	return m;
+}
+
+static struct holder **holder_at(struct module *m, const char *who)
+{
+	struct holder **h = &m->holders;
+
+	while (*h && strcmp((*h)->who, who))
+		h = &(*h)->next;
+	return h;
+}
+
+void module_hold(struct module *m, const char *who)
+{
+	struct holder **at;
+
+	pthread_mutex_lock(&lock);
+	at = holder_at(m, who);
+	if (!*at) {
+		struct holder *h = calloc(1, sizeof(*h) + strlen(who) + 1);
+
+		if (!h)
+			abort();                 /* a lost hold would unmap running code */
+		memcpy(h->who, who, strlen(who) + 1);
+		*at = h;
+	}
+	(*at)->count++;
+	pthread_mutex_unlock(&lock);
+}
+
+void module_release(struct module *m, const char *who)
+{
+	struct holder **at, *h;
+
+	pthread_mutex_lock(&lock);
+	at = holder_at(m, who);
+	h = *at;
+	if (h && --h->count == 0) {
+		*at = h->next;
+		free(h);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+/*
+ * The file must be root's or ours and writable by nobody else: it becomes code of this process. Its directory is not
+ * judged: the descriptor, not the name, is what is loaded.
+ */
+static int check_file(int fd, const char *path, struct alt_error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return alt_error_set(err, -errno, "cannot look at module '%s': %s", path, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return alt_error_status(err, STATUS_INVALID_PARAMETER, "module '%s' is not a regular file", path);
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return alt_error_status(err, STATUS_ACCESS_DENIED,
+					"module '%s' belongs to user %u, who is neither root nor you: chown it", path,
+					st.st_uid);
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return alt_error_status(err, STATUS_ACCESS_DENIED,
+					"module '%s' is writable by others (mode %04o): chmod go-w '%s'", path,
+					st.st_mode & 07777, path);
+	return 0;
+}
+
+/* Is the code of @path in memory under any handle? */
+static bool still_mapped(const char *path)
+{
+	void *h = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+
+	if (h)
+		dlclose(h);
+	return h != NULL;
+}
+
+static int check_descriptor(const struct module *m, struct alt_error *err)
+{
+	const struct alt_module *d = m->descriptor;
+
+	if (!d || d->magic != ALT_MODULE_MAGIC)
+		return alt_error_status(err, STATUS_INVALID_PARAMETER,
+					"'%s' is no module: it exports no \"" ALT_MODULE_SYMBOL "\" descriptor", m->path);
+	if (d->abi != ALT_ABI)
+		return alt_error_status(err, STATUS_INVALID_PARAMETER,
+					"module '%s' has interface version %u, this program %u: build it again", m->path,
+					d->abi, ALT_ABI);
+	if (d->kind != (uint32_t)m->kind)
+		return alt_error_status(err, STATUS_INVALID_PARAMETER, "module '%s' is a %s, not a %s", m->path,
+					d->kind < 4 ? kind_names[d->kind] : "?", kind_names[m->kind]);
+	if (!d->registration)
+		return alt_error_status(err, STATUS_INVALID_PARAMETER, "module '%s' registers nothing", m->path);
+	return 0;
+}
+
+/* The pinned descriptor is compared with the name once more, so a swap between check and load is seen. */
+static int same_file(int fd, const char *path, struct alt_error *err)
+{
+	struct stat a, b;
+
+	if (fstat(fd, &a) < 0 || stat(path, &b) < 0)
+		return alt_error_set(err, -errno, "cannot look at module '%s': %s", path, strerror(errno));
+	if (a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return 0;
+	return alt_error_status(err, STATUS_ACCESS_DENIED, "module '%s' was exchanged while it was loaded", path);
+}
+
+static int open_code(struct module *m, struct alt_error *err)
+{
+	int fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), r;
+
+	if (fd < 0)
+		return alt_error_set(err, -errno, "cannot open module '%s': %s", m->path, strerror(errno));
+	r = check_file(fd, m->path, err);
+	if (!r)
+		r = same_file(fd, m->path, err);
+	if (!r && still_mapped(m->path))
+		r = alt_error_status(err, STATUS_DRIVER_FAILED_PRIOR_UNLOAD,
+				     "module '%s': an earlier copy of '%s' is still in memory", m->name, m->path);
+	if (!r) {
+		m->handle = dlopen(m->path, RTLD_NOW | RTLD_LOCAL);
+		if (!m->handle)
+			r = alt_error_status(err, STATUS_INVALID_PARAMETER, "cannot load module: %s", dlerror());
+	}
+	close(fd);
+	if (r)
+		return r;
+	m->descriptor = dlsym(m->handle, ALT_MODULE_SYMBOL);
+	r = check_descriptor(m, err);
+	if (r)
+		dlclose(m->handle);
+	return r;
+}
+
+/* Who is in the way, in words. */
+static void holders_text(const struct module *m, char *buf, size_t size)
+{
+	size_t n = 0;
+
+	buf[0] = '\0';
+	for (const struct holder *h = m->holders; h && n < size; h = h->next)
+		n += (size_t)snprintf(buf + n, size - n, "%s%s", n ? ", " : "", h->who);
+	if (!n)
+		snprintf(buf, size, "%s", m->state == MODULE_ZOMBIE ? "code that did not leave memory" : "nobody named");
+}
+
+/* Reserve the name, so that two loads of it cannot meet. */
+static int enter_locked(struct module *m, struct alt_error *err)
+{
+	struct module *old = find_locked(m->name, m->kind);
+	char who[256];
+
+	if (old && (old->state == MODULE_UNLOADING || old->state == MODULE_ZOMBIE)) {
+		holders_text(old, who, sizeof(who));
+		return alt_error_status(err, STATUS_DRIVER_FAILED_PRIOR_UNLOAD,
+					"an old '%s' is still in memory (%s), held by: %s", m->name,
+					module_state_name(old->state), who);
+	}
+	if (old)
+		return alt_error_status(err, STATUS_IMAGE_ALREADY_LOADED, "%s '%s' is already loaded",
+					kind_names[m->kind], m->name);
+	m->state = MODULE_LOADING;
+	m->next = modules;
+	modules = m;
+	return 0;
+}
+
+static void leave(struct module *m)
+{
+	pthread_mutex_lock(&lock);
+	for (struct module **at = &modules; *at; at = &(*at)->next) {
+		if (*at == m) {
+			*at = m->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static bool exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+/* NAME.so in each directory of a colon separated list. */
+static char *search(const char *dirs, const char *file)
+{
+	for (const char *p = dirs; *p;) {
+		int len = (int)strcspn(p, ":");
+		char *path;
+
+		if (len && asprintf(&path, "%.*s/%s", len, p, file) >= 0) {
+			if (exists(path))
+				return path;
+			free(path);
+		}
+		p += len;
+		p += *p == ':';
+	}
+	return NULL;
+}
+
+static char *search_all(const char *file)
+{
+	const char *dirs = secure_getenv("ALTITUDE_MODULE_PATH");
+	char *path = dirs ? search(dirs, file) : NULL;
+
+	return path ? path : search(ALTITUDE_MODULE_DIR, file);
+}
+
+/* The file a manifest gives for @name: NULL without one. -errno only for a broken registry. */
+static int registered_file(const char *name, enum alt_module_kind kind, char **ret, struct alt_error *err)
+{
+	const char *dir = secure_getenv("ALTITUDE_REGISTRY");
+	struct manifest **list;
+	size_t count;
+	int r = registry_read(dir ? dir : REGISTRY_DIR, &list, &count, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++) {
+		struct manifest *m = list[i];
+
+		if (!*ret && !r && !strcmp(m->name, name) && !strcmp(m->kind, manifest_kinds[kind])) {
+			if (m->start == START_DISABLED)
+				r = alt_error_set(err, -EPERM, "module '%s' is disabled by its manifest in '%s'", name,
+						  dir ? dir : REGISTRY_DIR);
+			else if (m->module)
+				*ret = strdup(m->module);
+		}
+		manifest_free(m);
+	}
+	free(list);
+	return r;
+}
+
+static int locate(const char *name, enum alt_module_kind kind, char **ret, struct alt_error *err)
+{
+	char *file = NULL;
+	int r;
+
+	if (strchr(name, '/')) {
+		*ret = realpath(name, NULL);
+		return *ret ? 0 : alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND, "no module '%s': %s", name,
+						   strerror(errno));
+	}
+	r = registered_file(name, kind, &file, err);
+	if (r < 0)
+		return r;
+	if (!file && asprintf(&file, "%s.so", name) < 0)
+		return -ENOMEM;
+	*ret = search_all(file);
+	free(file);
+	if (*ret)
+		return 0;
+	return alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
+				"unknown %s '%s': no %s.so in $ALTITUDE_MODULE_PATH or %s; check the name, or give a path",
+				kind_names[kind], name, name, ALTITUDE_MODULE_DIR);
+}
+
+/* "/some/where/rot13.so" is called "rot13". */
+static char *short_name(const char *name)
+{
+	const char *base = strrchr(name, '/');
+	size_t len;
+
+	base = base ? base + 1 : name;
+	len = strlen(base);
+	if (base != name && len > 3 && !strcmp(base + len - 3, ".so"))
+		len -= 3;
+	return strndup(base, len);
+}
+
+int module_load(const char *name, enum alt_module_kind kind, struct module **ret, struct alt_error *err)
+{
+	struct module *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+	m->kind = kind;
+	m->name = short_name(name);
+	r = m->name ? 0 : -ENOMEM;
+	if (!r && !*m->name)
+		r = alt_error_status(err, STATUS_INVALID_PARAMETER, "a %s has a name", kind_names[kind]);
+	if (!r) {
+		pthread_mutex_lock(&lock);
+		r = enter_locked(m, err);
+		pthread_mutex_unlock(&lock);
+	}
+	if (r) {
+		module_free(m);
+		return r;
+	}
+	r = locate(name, kind, &m->path, err);
+	if (!r)
+		r = open_code(m, err);
+	if (r) {
+		leave(m);
+		module_free(m);
+		return r;
+	}
+	module_set_state(m, MODULE_REGISTERED);
+	*ret = m;
+	return 0;
+}
+
+int module_unload(struct module *m, struct alt_error *err)
+{
+	char who[256];
+	bool held;
+
+	pthread_mutex_lock(&lock);
+	m->state = MODULE_UNLOADING;
+	held = m->holders != NULL;
+	holders_text(m, who, sizeof(who));
+	pthread_mutex_unlock(&lock);
+	if (held)
+		return alt_error_set(err, -EBUSY, "module '%s' stays in memory, held by: %s", m->name, who);
+	if (m->handle)
+		dlclose(m->handle);
+	m->handle = NULL;
+	m->descriptor = NULL;
+	if (still_mapped(m->path)) {
+		module_set_state(m, MODULE_ZOMBIE);
+		return alt_error_set(err, -EBUSY, "module '%s' did not leave memory: a thread or a library of its holds it",
+				     m->name);
+	}
+	leave(m);
+	module_free(m);
+	return 0;
+}

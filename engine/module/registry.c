@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* The registry: a directory of manifests, and the order in which they start. */
+#include "module/module.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Load order groups, bottom of the stack first: the lower starts first, so that what is above finds it.
+ * Module stands beside stack on its floor and must not ask it; the test compares the two lists' order.
+ */
+static const char *const groups[] = {
+	"FSFilter Bottom", "FSFilter Imaging", "FSFilter Copy Protection", "FSFilter Security Enhancer",
+	"FSFilter Open File", "FSFilter Physical Quota Management", "FSFilter Virtualization", "FSFilter Encryption",
+	"FSFilter Compression", "FSFilter HSM", "FSFilter Cluster File System", "FSFilter System Recovery",
+	"FSFilter Quota Management", "FSFilter Content Screener", "FSFilter Continuous Backup",
+	"FSFilter Replication", "FSFilter Anti-Virus", "FSFilter Undelete", "FSFilter Activity Monitor",
+	"FSFilter Top", "Filter",
+};
+#define GROUPS (sizeof(groups) / sizeof(*groups))
+
+static size_t group_rank(const struct manifest *m)
+{
+	if (m->start > START_SYSTEM)
+		return 0;
+	for (size_t i = 0; m->group && i < GROUPS; i++)
+		if (!strcmp(m->group, groups[i]))
+			return i;
+	return GROUPS;
+}
+
+static int start_order(const void *pa, const void *pb)
+{
+	const struct manifest *a = *(struct manifest *const *)pa, *b = *(struct manifest *const *)pb;
+
+	if (a->start != b->start)
+		return a->start < b->start ? -1 : 1;
+	if (group_rank(a) != group_rank(b))
+		return group_rank(a) < group_rank(b) ? -1 : 1;
+	if (a->order != b->order)
+		return a->order < b->order ? -1 : 1;
+	return strcmp(a->name, b->name);
+}
+
+static int wanted(const struct dirent *e)
+{
+	size_t len = strlen(e->d_name);
+
+	return e->d_name[0] != '.' && len > 4 && !strcmp(e->d_name + len - 4, ".ini");
+}
+
+static int read_one(const char *dir, const char *file, struct manifest **ret, struct alt_error *err)
+{
+	char *path;
+	int r;
+
+	if (asprintf(&path, "%s/%s", dir, file) < 0)
+		return -ENOMEM;
+	r = manifest_parse(path, ret, err);
+	free(path);
+	return r;
+}
+
+static int read_each(const char *dir, struct dirent **names, int n, struct manifest **list, size_t *count,
+		     struct alt_error *err)
+{
+	for (int i = 0; i < n; i++) {
+		int r = read_one(dir, names[i]->d_name, &list[*count], err);
+
+		if (r < 0)
+			return r;
+		++*count;
+	}
+	return 0;
+}
+
+int registry_read(const char *dir, struct manifest ***ret, size_t *count, struct alt_error *err)
+{
+	struct dirent **names = NULL;
+	struct manifest **list;
+	size_t have = 0;
+	int n = scandir(dir, &names, wanted, alphasort), r;
+
+	if (n < 0 && errno != ENOENT)
+		return alt_error_set(err, -errno, "cannot read the registry '%s': %s", dir, strerror(errno));
+	n = n < 0 ? 0 : n;                       /* no registry is an empty one */
+	list = calloc((size_t)n + 1, sizeof(*list));
+	r = list ? read_each(dir, names, n, list, &have, err) : -ENOMEM;
+	for (int i = 0; i < n; i++)
+		free(names[i]);
+	free(names);
+	if (r < 0) {
+		for (size_t i = 0; i < have; i++)
+			manifest_free(list[i]);
+		free(list);
+		return r;
+	}
+	qsort(list, have, sizeof(*list), start_order);
+	*ret = list;
+	*count = have;
+	return 0;
+}
