@@ -247,12 +247,9 @@ fail:
 	return alt_error_set(err, -EAGAIN, "cannot start the threads that serve '%s': %s", v->name, strerror(errno));
 }
 
-void session_wait(struct session *s)
+int session_end_fd(const struct session *s)
 {
-	struct pollfd p = { .fd = s->stop_fd, .events = POLLIN };
-
-	while (!atomic_load(&s->stopping))
-		poll(&p, 1, -1);
+	return s->stop_fd;
 }
 
 /* Operations somebody keeps are cancelled and awaited: after this, no module holds one. */

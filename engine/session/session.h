@@ -13,8 +13,8 @@ struct session;
 
 /* Serve @v on the open /dev/fuse descriptor @fd (taken). Threads start; INIT is answered by them. */
 int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt_error *err);
-/* Block until the kernel ends the connection (unmount, abort) or session_stop(). */
-void session_wait(struct session *s);
+/* Readable for ever once the kernel has ended the connection (unmount, abort) or session_stop() was called. */
+int session_end_fd(const struct session *s);
 void session_stop(struct session *s);        /* any thread, signal safe: write to an eventfd */
 void session_free(struct session *s);        /* joins every thread */
 

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+#include "control/control.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static char *answer_receive(int fd)
+{
+	char *text = NULL;
+	size_t len = 0;
+	ssize_t n;
+
+	do {
+		char *more = realloc(text, len + CONTROL_MESSAGE_MAX + 1);
+
+		if (!more)
+			break;
+		text = more;
+		n = recv(fd, text + len, CONTROL_MESSAGE_MAX, 0);
+		if (n <= 0)
+			break;
+		len += n;
+		if (n < CONTROL_MESSAGE_MAX) {
+			text[len] = 0;
+			return text;
+		}
+	} while (len < 64u << 20);
+	free(text);
+	return NULL;
+}
+
+static json_t *ask_path(const char *path, json_t *request)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	char *text, *answer = NULL;
+	json_t *out;
+
+	if (fd < 0 || strlen(path) >= sizeof a.sun_path)
+		return NULL;
+	strcpy(a.sun_path, path);
+	if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
+		if (errno == ECONNREFUSED)
+			unlink(path); /* its server is gone */
+		close(fd);
+		return NULL;
+	}
+	text = json_dumps(request, JSON_COMPACT);
+	if (text && send(fd, text, strlen(text), MSG_NOSIGNAL) >= 0)
+		answer = answer_receive(fd);
+	close(fd);
+	out = answer ? json_loads(answer, 0, NULL) : NULL;
+	free(answer);
+	free(text);
+	return out;
+}
+
+static int each_socket(bool (*fn)(const char *path, void *arg), void *arg, struct alt_error *err)
+{
+	char dir[96], path[PATH_MAX];
+	struct dirent **names;
+	int n, r = control_directory(dir, sizeof dir, err);
+	bool on = true;
+
+	if (r < 0)
+		return r;
+	n = scandir(dir, &names, NULL, versionsort);
+	for (int i = 0; i < n; i++) {
+		const char *dot = strrchr(names[i]->d_name, '.');
+
+		snprintf(path, sizeof path, "%s/%s", dir, names[i]->d_name);
+		if (on && dot && !strcmp(dot, ".sock"))
+			on = fn(path, arg);
+		free(names[i]);
+	}
+	if (n >= 0)
+		free(names);
+	return 0;
+}
+
+struct all { json_t *request; void (*fn)(json_t *, void *); void *arg; int count; };
+
+static bool all_one(const char *path, void *arg)
+{
+	struct all *a = arg;
+	json_t *answer = ask_path(path, a->request);
+
+	if (answer) {
+		a->fn(answer, a->arg);
+		a->count++;
+	}
+	json_decref(answer);
+	return true;
+}
+
+int control_ask_all(json_t *request, void (*fn)(json_t *answer, void *arg), void *arg, struct alt_error *err)
+{
+	struct all a = { request, fn, arg, 0 };
+	int r;
+
+	json_object_set_new(request, "v", json_integer(CONTROL_VERSION));
+	r = each_socket(all_one, &a, err);
+	return r < 0 ? r : a.count;
+}
+
+struct one { const char *where; char real[PATH_MAX], path[PATH_MAX]; int count; };
+
+static bool one_match(const char *path, void *arg)
+{
+	struct one *o = arg;
+	json_t *ask = json_pack("{s:i,s:s}", "v", CONTROL_VERSION, "cmd", "volumes"), *answer = ask_path(path, ask);
+	const char *name = json_string_value(json_object_get(answer, "name"));
+	json_t *point;
+	bool match = answer && (!o->where || (name && !strcmp(name, o->where)));
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "points"), i, point)
+		match = match || !strcmp(json_string_value(point), o->real);
+	if (match) {
+		snprintf(o->path, sizeof o->path, "%s", path);
+		o->count++;
+	}
+	json_decref(ask);
+	json_decref(answer);
+	return true;
+}
+
+json_t *control_ask(const char *where, json_t *request, struct alt_error *err)
+{
+	struct one o = { .where = where };
+	json_t *answer;
+
+	if (where)
+		mount_path(where, o.real, sizeof o.real);
+	if (each_socket(one_match, &o, err) < 0)
+		return NULL;
+	if (o.count != 1) {
+		alt_error_set(err, -ENOENT, o.count ? "%s fits %d volumes; name the mounting point (see 'altitude volumes')" :
+			      "no volume '%s' is mounted by a server of yours%.0d; see 'altitude volumes'",
+			      where ? where : "(none named)", o.count);
+		return NULL;
+	}
+	json_object_set_new(request, "v", json_integer(CONTROL_VERSION));
+	answer = ask_path(o.path, request);
+	if (!answer)
+		alt_error_set(err, -EIO, "the server of '%s' did not answer", where ? where : "the volume");
+	return answer;
+}

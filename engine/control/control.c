@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+#include "control/control.h"
+#include "module/module.h"
+#include <altitude/ntstatus.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+struct control {
+	int fd, stop_fd;
+	char path[108];
+	pthread_t thread;
+	_Atomic int busy;                /* connections being served */
+};
+
+int control_directory(char *buf, size_t size, struct alt_error *err)
+{
+	const char *given = getenv("ALTITUDE_RUNTIME"), *xdg = getenv("XDG_RUNTIME_DIR");
+	struct stat st;
+	int n;
+
+	if (given && *given)
+		n = snprintf(buf, size, "%s", given);
+	else if (geteuid() == 0)
+		n = snprintf(buf, size, "/run/altitude");
+	else if (xdg && *xdg)
+		n = snprintf(buf, size, "%s/altitude", xdg);
+	else
+		n = snprintf(buf, size, "/tmp/altitude-%u", geteuid());
+	if (n < 0 || (size_t)n >= size || n > 80)
+		return alt_error_set(err, -ENAMETOOLONG, "the runtime directory's path is too long; set ALTITUDE_RUNTIME to a shorter one");
+	if (mkdir(buf, 0700) < 0 && errno != EEXIST)
+		return alt_error_set(err, -errno, "cannot make the runtime directory '%s': %s", buf, strerror(errno));
+	if (lstat(buf, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
+		return alt_error_set(err, -EPERM, "the runtime directory '%s' is not yours alone; remove it, or set ALTITUDE_RUNTIME", buf);
+	return 0;
+}
+
+/* ---- commands: each fills @out, or explains in @err ---- */
+
+typedef int command_fn(struct server *s, json_t *in, json_t *out, struct alt_error *err);
+
+static const char *text_of(json_t *in, const char *key)
+{
+	return json_string_value(json_object_get(in, key));
+}
+
+static int needed(json_t *in, const char *key, const char **ret, struct alt_error *err)
+{
+	*ret = text_of(in, key);
+	return *ret ? 0 : alt_error_set(err, -EINVAL, "the message lacks the text \"%s\"", key);
+}
+
+static json_t *safe_string(const char *s)
+{
+	json_t *j = json_string(s);
+	char *copy;
+
+	if (j)
+		return j;
+	/* Names may hold any byte; JSON may not. */
+	copy = strdup(s);
+	for (char *c = copy; c && *c; c++)
+		if ((unsigned char)*c >= 0x80)
+			*c = '?';
+	j = copy ? json_string(copy) : NULL;
+	free(copy);
+	return j;
+}
+
+static int do_volumes(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	json_t *points = json_array();
+
+	pthread_mutex_lock(&s->lock);
+	for (int i = 0; i < SERVER_POINTS_MAX; i++)
+		if (s->points[i])
+			json_array_append_new(points, safe_string(s->points[i]));
+	pthread_mutex_unlock(&s->lock);
+	json_object_set_new(out, "name", safe_string(s->volume->name));
+	json_object_set_new(out, "filesystem", json_string(s->volume->fs->name));
+	json_object_set_new(out, "points", points);
+	json_object_set_new(out, "pid", json_integer(getpid()));
+	return 0;
+}
+
+static void instance_add(struct alt_instance *in, void *arg)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "filter", json_string(in->filter->name));
+	json_object_set_new(o, "volume", safe_string(in->volume->name));
+	json_object_set_new(o, "altitude", json_string(in->altitude));
+	json_object_set_new(o, "instance", safe_string(in->name));
+	json_object_set_new(o, "frame", json_integer(0));
+	json_object_set_new(o, "ops", json_integer(atomic_load(&in->ops)));
+	json_array_append_new(arg, o);
+}
+
+static int do_instances(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	json_t *list = json_array();
+
+	stack_each(s->volume, instance_add, list);
+	json_object_set_new(out, "instances", list);
+	return 0;
+}
+
+static int do_filters(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	json_t *list = json_array();
+
+	pthread_mutex_lock(&s->lock);
+	for (struct alt_filter *f = s->filters; f; f = f->next) {
+		json_t *o = json_object();
+
+		json_object_set_new(o, "filter", json_string(f->name));
+		json_object_set_new(o, "instances", json_integer(atomic_load(&f->instances)));
+		json_object_set_new(o, "altitude", json_string(f->reg->altitude ? f->reg->altitude : ""));
+		json_object_set_new(o, "frame", json_integer(0));
+		json_array_append_new(list, o);
+	}
+	pthread_mutex_unlock(&s->lock);
+	json_object_set_new(out, "filters", list);
+	return 0;
+}
+
+static int do_load(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	const char *name;
+	int r = needed(in, "filter", &name, err);
+
+	return r < 0 ? r : server_load(s, name, err);
+}
+
+static int do_unload(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	const char *name;
+	int r = needed(in, "filter", &name, err);
+
+	return r < 0 ? r : server_unload(s, name, json_is_true(json_object_get(in, "mandatory")), err);
+}
+
+static int do_attach(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	struct io_option *options;
+	const char *name;
+	int r = needed(in, "filter", &name, err);
+
+	if (r < 0)
+		return r;
+	options = options_parse(text_of(in, "options"), ':');
+	if (!options)
+		return -ENOMEM;
+	return server_attach(s, name, text_of(in, "instance"), text_of(in, "altitude"), options, ALT_SETUP_MANUAL, err);
+}
+
+static int do_detach(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	const char *name;
+	int r = needed(in, "filter", &name, err);
+
+	return r < 0 ? r : stack_detach(s->volume, name, text_of(in, "instance"), ALT_TEARDOWN_MANUAL, err);
+}
+
+struct report { json_t *lines; bool watch; int reporters; };
+
+static void line_add(void *arg, const char *text)
+{
+	struct report *r = arg;
+
+	if (json_array_size(r->lines) < 20000)
+		json_array_append_new(r->lines, safe_string(text));
+}
+
+static void report_add(struct alt_instance *in, void *arg)
+{
+	struct report *r = arg;
+	alt_report_fn *fn = r->watch ? in->watch : in->stats;
+	char head[300];
+
+	if (!fn)
+		return;
+	r->reporters++;
+	if (!r->watch) {
+		snprintf(head, sizeof head, "[%s]", in->name);
+		line_add(r, head);
+	}
+	fn(in, line_add, r);
+}
+
+static int do_watch(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	struct report r = { json_array(), true };
+
+	stack_each(s->volume, report_add, &r);
+	json_object_set_new(out, "lines", r.lines);
+	json_object_set_new(out, "watchers", json_integer(r.reporters));
+	return 0;
+}
+
+static int do_stats(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	struct report r = { json_array(), false };
+	json_t *counts = json_object();
+
+	for (int i = 1; i < ALT_OP_COUNT; i++)
+		json_object_set_new(counts, alt_op_name(i), json_integer(atomic_load(&s->volume->counts[i])));
+	stack_each(s->volume, report_add, &r);
+	json_object_set_new(out, "operations", counts);
+	json_object_set_new(out, "lines", r.lines);
+	return 0;
+}
+
+static int points_count_locked(const struct server *s)
+{
+	int n = 0;
+
+	while (n < SERVER_POINTS_MAX && s->points[n])
+		n++;
+	return n;
+}
+
+static int do_mount_add(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	const char *target;
+	int n, r = needed(in, "target", &target, err);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&s->lock);
+	n = points_count_locked(s);
+	r = n < SERVER_POINTS_MAX ? mount_add(s->points[0], target, err) :
+		alt_error_set(err, -ENOSPC, "'%s' has %d mounting points already", s->volume->name, n);
+	if (!r) {
+		s->points[n] = strdup(target);
+		s->point_ids[n] = mount_id(target);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+/* Without a point of that name, the volume's name was given: the last point goes. */
+static int do_unmount(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	const char *target = text_of(in, "target");
+	bool lazy = json_is_true(json_object_get(in, "lazy"));
+	int i, n, r;
+
+	pthread_mutex_lock(&s->lock);
+	n = points_count_locked(s);
+	for (i = n - 1; i > 0; i--)
+		if (target && !strcmp(s->points[i], target))
+			break;
+	r = n ? mount_remove(s->points[i], lazy, err) : alt_error_set(err, -EINVAL, "'%s' is not mounted any more", s->volume->name);
+	if (!r) {
+		free(s->points[i]);
+		for (; i + 1 < n; i++) {
+			s->points[i] = s->points[i + 1];
+			s->point_ids[i] = s->point_ids[i + 1];
+		}
+		s->points[n - 1] = NULL;
+		json_object_set_new(out, "last", json_boolean(n == 1 && !lazy));
+		json_object_set_new(out, "pid", json_integer(getpid()));
+	}
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+static const struct { const char *name; command_fn *fn; } commands[] = {
+	{ "volumes", do_volumes }, { "instances", do_instances }, { "filters", do_filters }, { "load", do_load },
+	{ "unload", do_unload }, { "attach", do_attach }, { "detach", do_detach }, { "watch", do_watch },
+	{ "stats", do_stats }, { "mount-add", do_mount_add }, { "unmount", do_unmount },
+};
+
+static int dispatch(struct server *s, json_t *in, json_t *out, struct alt_error *err)
+{
+	const char *cmd;
+	int r = json_is_object(in) ? needed(in, "cmd", &cmd, err) : alt_error_set(err, -EINVAL, "the message is not a JSON object");
+
+	if (r < 0)
+		return r;
+	if (json_integer_value(json_object_get(in, "v")) != CONTROL_VERSION)
+		return alt_error_set(err, -EPROTO, "this server speaks version %d of the control messages", CONTROL_VERSION);
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (!strcmp(commands[i].name, cmd))
+			return commands[i].fn(s, in, out, err);
+	return alt_error_set(err, -EINVAL, "this server has no command '%.64s'", cmd);
+}
+
+static void explain(json_t *out, int r, const struct alt_error *err)
+{
+	char status[16];
+
+	json_object_set_new(out, "error", safe_string(err->code ? err->text : strerror(-r)));
+	json_object_set_new(out, "errno", json_integer(-r));
+	if (!err->status)
+		return;
+	snprintf(status, sizeof status, "0x%08X", err->status);
+	json_object_set_new(out, "status", json_string(status));
+	json_object_set_new(out, "status_name", json_string(alt_status_name(err->status)));
+}
+
+json_t *control_answer(struct server *s, const char *message, size_t len)
+{
+	struct alt_error err = { 0 };
+	json_t *in = json_loadb(message, len, JSON_REJECT_DUPLICATES, NULL), *out = json_object();
+	int r = in ? dispatch(s, in, out, &err) : alt_error_set(&err, -EINVAL, "the message is not JSON");
+
+	json_object_set_new(out, "v", json_integer(CONTROL_VERSION));
+	json_object_set_new(out, "ok", json_boolean(!r));
+	if (r)
+		explain(out, r < 0 ? r : -EIO, &err);
+	json_decref(in);
+	return out;
+}
+
+/* ---- the socket ---- */
+
+struct connection { struct server *s; int fd; };
+
+/* Answers may be longer than a packet: they go as many, the last one is shorter than the limit. */
+static void answer_send(int fd, const char *text)
+{
+	size_t len = strlen(text) + 1, n;
+
+	do {
+		n = len < CONTROL_MESSAGE_MAX ? len : CONTROL_MESSAGE_MAX;
+		if (send(fd, text, n, MSG_NOSIGNAL) < 0)
+			return;
+		text += n;
+		len -= n;
+	} while (n == CONTROL_MESSAGE_MAX);
+}
+
+static bool peer_allowed(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static void *connection_main(void *arg)
+{
+	struct connection *c = arg;
+	struct timeval patience = { .tv_sec = 10 };
+	char *message = malloc(CONTROL_MESSAGE_MAX);
+	ssize_t n;
+
+	setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+	while (message && (n = recv(c->fd, message, CONTROL_MESSAGE_MAX, 0)) > 0) {
+		json_t *out = control_answer(c->s, message, n);
+		char *text = out ? json_dumps(out, JSON_COMPACT) : NULL;
+
+		json_decref(out);
+		if (text)
+			answer_send(c->fd, text);
+		free(text);
+	}
+	free(message);
+	close(c->fd);
+	atomic_fetch_sub(&c->s->control->busy, 1);
+	free(c);
+	return NULL;
+}
+
+static void *control_main(void *arg)
+{
+	struct server *s = arg;
+	struct control *ctl = s->control;
+	struct pollfd p[2] = { { .fd = ctl->fd, .events = POLLIN }, { .fd = ctl->stop_fd, .events = POLLIN } };
+
+	while (poll(p, 2, -1) >= 0 || errno == EINTR) {
+		struct connection *c;
+		pthread_t t;
+		int fd;
+
+		if (p[1].revents)
+			return NULL;
+		fd = accept4(ctl->fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0)
+			continue;
+		c = peer_allowed(fd) && atomic_load(&ctl->busy) < 64 ? malloc(sizeof *c) : NULL;
+		if (!c) {
+			close(fd);
+			continue;
+		}
+		*c = (struct connection){ s, fd };
+		atomic_fetch_add(&ctl->busy, 1);
+		if (pthread_create(&t, NULL, connection_main, c)) {
+			atomic_fetch_sub(&ctl->busy, 1);
+			close(fd);
+			free(c);
+		} else {
+			pthread_detach(t);
+		}
+	}
+	return NULL;
+}
+
+int control_start(struct server *s, struct alt_error *err)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct control *ctl = calloc(1, sizeof *ctl);
+	char dir[96];
+	int r = ctl ? control_directory(dir, sizeof dir, err) : -ENOMEM;
+
+	if (r < 0) {
+		free(ctl);
+		return r;
+	}
+	snprintf(a.sun_path, sizeof a.sun_path, "%s/%d.sock", dir, getpid());
+	memcpy(ctl->path, a.sun_path, sizeof ctl->path);
+	unlink(ctl->path);
+	ctl->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ctl->stop_fd = eventfd(0, EFD_CLOEXEC);
+	s->control = ctl;
+	if (ctl->fd < 0 || ctl->stop_fd < 0 || bind(ctl->fd, (struct sockaddr *)&a, sizeof a) < 0 ||
+	    listen(ctl->fd, 16) < 0 || pthread_create(&ctl->thread, NULL, control_main, s)) {
+		r = alt_error_set(err, -EIO, "cannot open the control socket '%s': %s", ctl->path, strerror(errno));
+		close(ctl->fd);
+		close(ctl->stop_fd);
+		unlink(ctl->path);
+		free(ctl);
+		s->control = NULL;
+		return r;
+	}
+	return 0;
+}
+
+void control_stop(struct server *s)
+{
+	struct control *ctl = s->control;
+	uint64_t one = 1;
+
+	if (!ctl)
+		return;
+	unlink(ctl->path);
+	if (write(ctl->stop_fd, &one, sizeof one) == sizeof one)
+		pthread_join(ctl->thread, NULL);
+	while (atomic_load(&ctl->busy))
+		poll(NULL, 0, 1);
+	close(ctl->fd);
+	close(ctl->stop_fd);
+	free(ctl);
+	s->control = NULL;
+}

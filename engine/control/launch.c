@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* A server's life: from a plan to a mounted volume, and to its end, whoever brings it. */
+#include "control/control.h"
+#include "module/module.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void signals_block(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+
+/* Modes come from callers, umask applied; the server's own would take bits away once more. */
+static void process_prepare(void)
+{
+	struct rlimit files;
+	sigset_t set;
+
+	signals_block(&set);
+	signal(SIGPIPE, SIG_IGN);
+	umask(0);
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static int volume_open(struct server *s, struct server_plan *plan, struct alt_error *err)
+{
+	struct io_option *options = plan->options;
+	char *name;
+	int r;
+
+	plan->options = NULL;
+	r = module_load(plan->filesystem, ALT_MODULE_FILESYSTEM, &s->module, err);
+	if (r < 0) {
+		options_free(options);
+		return r;
+	}
+	module_set_state(s->module, MODULE_FILTERING);
+	if (asprintf(&name, "%s:%s", module_name(s->module), plan->arg) < 0) {
+		options_free(options);
+		return -ENOMEM;
+	}
+	r = volume_new(name, module_descriptor(s->module)->registration, plan->arg, options, &s->volume, err);
+	free(name);
+	return r < 0 ? r : stack_volume_init(s->volume);
+}
+
+static int filters_attach(struct server *s, const struct server_plan *plan, struct alt_error *err)
+{
+	for (int i = 0; i < plan->filter_count; i++) {
+		const struct server_filter *f = &plan->filters[i];
+		struct io_option *options = options_parse(f->options, ':');
+		int r = options ? server_attach(s, f->filter, f->instance, f->altitude, options, ALT_SETUP_NEWLY_MOUNTED, err) : -ENOMEM;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int volume_mount(struct server *s, const struct server_plan *plan, struct alt_error *err)
+{
+	int fd, r = mount_new(s->volume->name, plan->target, &plan->mount, &fd, err);
+
+	if (r < 0)
+		return r;
+	s->points[0] = strdup(plan->target);
+	s->point_ids[0] = mount_id(plan->target);
+	r = session_start(s->volume, fd, &s->session, err);
+	if (r < 0 || !s->points[0]) {
+		mount_remove(plan->target, true, NULL);
+		return r < 0 ? r : -ENOMEM;
+	}
+	return 0;
+}
+
+/* In reverse, and whatever is still there. */
+static void points_remove(struct server *s)
+{
+	struct alt_error err;
+
+	for (int i = SERVER_POINTS_MAX - 1; i >= 0; i--) {
+		if (!s->points[i] || mount_id(s->points[i]) != s->point_ids[i])
+			continue;
+		err = (struct alt_error){ 0 };
+		if (mount_remove(s->points[i], false, &err) == 0)
+			continue;
+		fprintf(stderr, "altitude: %s; it is detached all the same, its open files end\n", err.text);
+		mount_remove(s->points[i], true, NULL);
+	}
+}
+
+int server_open(struct server *s, struct server_plan *plan, struct alt_error *err)
+{
+	int r;
+
+	memset(s, 0, sizeof *s);
+	pthread_mutex_init(&s->lock, NULL);
+	process_prepare();
+	r = volume_open(s, plan, err);
+	if (!r)
+		r = filters_attach(s, plan, err);
+	if (!r)
+		r = volume_mount(s, plan, err);
+	if (!r) {
+		r = control_start(s, err);
+		if (r < 0)
+			points_remove(s);
+	}
+	if (r < 0)
+		server_fini(s);
+	return alt_error_set(err, r, "no memory to serve '%s:%s'", plan->filesystem, plan->arg);
+}
+
+void server_serve(struct server *s)
+{
+	struct pollfd p[2] = { { .fd = session_end_fd(s->session), .events = POLLIN }, { .events = POLLIN } };
+	sigset_t set;
+
+	signals_block(&set);
+	p[1].fd = signalfd(-1, &set, SFD_CLOEXEC);
+	while (poll(p, 2, -1) < 0 && errno == EINTR)
+		;
+	/* Ended from outside, a point may be left that nobody serves any more; ended by a signal, all are. */
+	points_remove(s);
+	close(p[1].fd);
+	control_stop(s);
+	server_fini(s);
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+#include "control/server.h"
+#include "module/module.h"
+#include <altitude/ntstatus.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct io_option *options_parse(const char *text, char separator)
+{
+	size_t count = 1, n = 0;
+	struct io_option *list;
+
+	for (const char *at = text; at && *at; at++)
+		count += *at == separator;
+	list = calloc(count + 1, sizeof *list);
+	while (list && text && *text) {
+		const char *end = strchrnul(text, separator);
+		const char *equals = memchr(text, '=', end - text);
+		const char *key_end = equals ? equals : end;
+
+		if (key_end > text) {
+			list[n].key = strndup(text, key_end - text);
+			list[n].value = equals ? strndup(equals + 1, end - equals - 1) : strdup("");
+			n++;
+		}
+		text = *end ? end + 1 : end;
+	}
+	return list;
+}
+
+void options_free(struct io_option *list)
+{
+	for (struct io_option *o = list; o && o->key; o++) {
+		free(o->key);
+		free(o->value);
+	}
+	free(list);
+}
+
+static struct alt_filter *filter_find_locked(struct server *s, const char *name)
+{
+	for (struct alt_filter *f = s->filters; f; f = f->next)
+		if (!strcmp(f->name, name))
+			return f;
+	return NULL;
+}
+
+static int load_locked(struct server *s, const char *name, struct alt_filter **ret, struct alt_error *err)
+{
+	struct alt_filter *f;
+	struct module *m;
+	int r;
+
+	r = module_load(name, ALT_MODULE_FILTER, &m, err);
+	if (r < 0)
+		return r;
+	f = calloc(1, sizeof *f);
+	if (f) {
+		f->reg = module_descriptor(m)->registration;
+		f->name = strdup(module_name(m));
+	}
+	r = f && f->name ? 0 : -ENOMEM;
+	if (!r && f->reg->load) {
+		r = f->reg->load(err);
+		if (r < 0)
+			alt_error_status(err, STATUS_FAILED_DRIVER_ENTRY, "filter '%s' would not load: %s", name, strerror(-r));
+	}
+	if (r < 0) {
+		if (f)
+			free(f->name);
+		free(f);
+		module_unload(m, NULL);
+		return alt_error_set(err, r, "no memory to load filter '%s'", name);
+	}
+	module_set_state(m, MODULE_FILTERING);
+	f->next = s->filters;
+	s->filters = f;
+	*ret = f;
+	return 0;
+}
+
+int server_load(struct server *s, const char *name, struct alt_error *err)
+{
+	struct alt_filter *f;
+	int r;
+
+	pthread_mutex_lock(&s->lock);
+	r = load_locked(s, name, &f, err);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+static int unload_locked(struct server *s, struct alt_filter *f, bool mandatory, struct alt_error *err)
+{
+	struct module *m = module_find(f->name, ALT_MODULE_FILTER);
+	uint32_t reason = mandatory ? ALT_TEARDOWN_MANDATORY_UNLOAD : ALT_TEARDOWN_FILTER_UNLOAD;
+	struct alt_filter **at;
+
+	if (mandatory && (f->reg->flags & ALT_FILTER_NO_MANDATORY_UNLOAD))
+		return alt_error_status(err, STATUS_FLT_DO_NOT_DETACH, "filter '%s' cannot be stopped (it says so in its registration)", f->name);
+	if (f->reg->unload && f->reg->unload(mandatory ? ALT_UNLOAD_MANDATORY : 0) && !mandatory)
+		return alt_error_status(err, STATUS_FLT_DO_NOT_DETACH,
+					"filter '%s' refuses to unload at this time; 'unload --mandatory' does not ask", f->name);
+	if (m)
+		module_set_state(m, MODULE_UNLOADING);
+	while (!stack_detach(s->volume, f->name, NULL, reason, NULL))
+		;
+	for (at = &s->filters; *at != f; at = &(*at)->next)
+		;
+	*at = f->next;
+	free(f->name);
+	free(f);
+	return m ? module_unload(m, err) : 0;
+}
+
+int server_unload(struct server *s, const char *name, bool mandatory, struct alt_error *err)
+{
+	struct alt_filter *f;
+	int r;
+
+	pthread_mutex_lock(&s->lock);
+	f = filter_find_locked(s, name);
+	r = f ? unload_locked(s, f, mandatory, err) :
+		alt_error_status(err, STATUS_FLT_FILTER_NOT_FOUND, "no filter '%s' is loaded; see 'altitude filters'", name);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+int server_attach(struct server *s, const char *filter, const char *instance, const char *altitude,
+		  struct io_option *options, uint32_t setup_flags, struct alt_error *err)
+{
+	struct alt_filter *f;
+	int r = 0;
+
+	pthread_mutex_lock(&s->lock);
+	f = filter_find_locked(s, filter);
+	if (!f)
+		r = load_locked(s, filter, &f, err);
+	if (!r)
+		r = stack_attach(s->volume, f, instance, altitude, options, setup_flags, err);
+	else
+		options_free(options);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+void server_fini(struct server *s)
+{
+	session_free(s->session);
+	if (s->volume)
+		stack_volume_fini(s->volume);
+	volume_free(s->volume);
+	for (struct alt_filter *f = s->filters, *next; f; f = next) {
+		struct module *m = module_find(f->name, ALT_MODULE_FILTER);
+
+		next = f->next;
+		if (f->reg->unload)
+			f->reg->unload(ALT_UNLOAD_MANDATORY);
+		free(f->name);
+		free(f);
+		if (m)
+			module_unload(m, NULL);
+	}
+	if (s->module)
+		module_unload(s->module, NULL);
+	for (int i = 0; i < SERVER_POINTS_MAX; i++)
+		free(s->points[i]);
+	pthread_mutex_destroy(&s->lock);
+}
