@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OPTIONS_MAX 24
+
+static const struct cli_command *const commands[] = {
+	&cli_mount, &cli_unmount, &cli_mount_add, &cli_volumes, &cli_filters, &cli_instances, &cli_load, &cli_unload,
+	&cli_attach, &cli_detach, &cli_watch, &cli_stats, &cli_groups, &cli_doctor,
+};
+#define COMMANDS (sizeof commands / sizeof *commands)
+
+const char *cli_value(const struct cli_args *a, char letter)
+{
+	for (int i = a->count - 1; i >= 0; i--)
+		if (a->given[i].letter == letter)
+			return a->given[i].value ? a->given[i].value : "";
+	return NULL;
+}
+
+bool cli_has(const struct cli_args *a, char letter)
+{
+	return cli_value(a, letter) != NULL;
+}
+
+const char *cli_operand(const struct cli_args *a, int i)
+{
+	return i < a->operands ? a->operand[i] : NULL;
+}
+
+int cli_fail(const struct cli_args *a, const struct alt_error *err)
+{
+	fprintf(stderr, "altitude %s: %s", a->command->name, err->code ? err->text : strerror(ENOMEM));
+	if (err->status)
+		fprintf(stderr, " [0x%08X]", err->status);
+	fputc('\n', stderr);
+	return 1;
+}
+
+int cli_wrong(const struct cli_args *a, const char *format, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "altitude %s: ", a->command->name);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fprintf(stderr, "; see 'altitude %s --help'\n", a->command->name);
+	return 2;
+}
+
+static void usage_print(FILE *out)
+{
+	fputs("usage: altitude COMMAND [OPTION]... [ARGUMENT]...\n"
+	      "\n"
+	      "Any data source as a drive, with filters in a stack above it.\n"
+	      "\n", out);
+	for (size_t i = 0; i < COMMANDS; i++)
+		fprintf(out, "  %-11s %s\n", commands[i]->name, commands[i]->summary);
+	fputs("\n"
+	      "'altitude COMMAND --help' explains one command; altitude(1) explains all.\n"
+	      "'altitude --version' tells the version.\n", out);
+}
+
+static void command_help(const struct cli_command *c)
+{
+	char left[64];
+
+	printf("usage: altitude %s [OPTION]...%s%s\n\n%s.\n\n", c->name, *c->operands ? " " : "", c->operands, c->summary);
+	for (const struct cli_option *o = c->options; o && o->letter; o++) {
+		snprintf(left, sizeof left, "-%c, --%s%s%s", o->letter, o->name, o->value ? " " : "", o->value ? o->value : "");
+		printf("  %-28s %s\n", left, o->help);
+	}
+	printf("  %-28s %s\n", "-h, --help", "this text");
+	if (c->more)
+		printf("\n%s", c->more);
+}
+
+/* Edits to come from one word to the other: small numbers are slips of the finger. */
+static int distance(const char *a, const char *b)
+{
+	int row[64], len = strlen(b);
+
+	if (len >= 63)
+		return len;
+	for (int j = 0; j <= len; j++)
+		row[j] = j;
+	for (int i = 1; a[i - 1]; i++) {
+		int corner = row[0];
+
+		row[0] = i;
+		for (int j = 1; j <= len; j++) {
+			int best = corner + (a[i - 1] != b[j - 1]);
+
+			corner = row[j];
+			if (row[j] + 1 < best)
+				best = row[j] + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			row[j] = best;
+		}
+	}
+	return row[len];
+}
+
+static int unknown_command(const char *name)
+{
+	const struct cli_command *near = NULL;
+	int best = 3;
+
+	for (size_t i = 0; i < COMMANDS; i++) {
+		int d = strncmp(commands[i]->name, name, strlen(name)) ? distance(name, commands[i]->name) : 1;
+
+		if (d < best) {
+			best = d;
+			near = commands[i];
+		}
+	}
+	fprintf(stderr, near ? "altitude: '%s' is not a command; do you mean '%s'? See 'altitude --help'\n" :
+		"altitude: '%s' is not a command; see 'altitude --help'%.0s\n", name, near ? near->name : "");
+	return 2;
+}
+
+/* getopt_long's tables, made from ours. */
+static int options_convert(const struct cli_command *c, struct option *longs, char *letters)
+{
+	int n = 0;
+
+	*letters++ = ':';
+	for (const struct cli_option *o = c->options; o && o->letter && n < OPTIONS_MAX - 2; o++, n++) {
+		longs[n] = (struct option){ o->name, o->value ? required_argument : no_argument, NULL, o->letter };
+		*letters++ = o->letter;
+		if (o->value)
+			*letters++ = ':';
+	}
+	longs[n++] = (struct option){ "help", no_argument, NULL, 'h' };
+	*letters++ = 'h';
+	longs[n] = (struct option){ 0 };
+	*letters = 0;
+	return n;
+}
+
+static int arguments_parse(struct cli_args *a, int argc, char **argv)
+{
+	struct option longs[OPTIONS_MAX];
+	char letters[2 * OPTIONS_MAX + 2];
+	int letter;
+
+	options_convert(a->command, longs, letters);
+	opterr = 0;
+	while ((letter = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+		if (letter == 'h') {
+			command_help(a->command);
+			exit(0);
+		}
+		if (letter == '?')
+			return cli_wrong(a, "'%s' is not an option of this command", argv[optind - 1]);
+		if (letter == ':')
+			return cli_wrong(a, "option '%s' needs a value", argv[optind - 1]);
+		if (a->count == CLI_GIVEN_MAX)
+			return cli_wrong(a, "more than %d options", CLI_GIVEN_MAX);
+		a->given[a->count].letter = letter;
+		a->given[a->count++].value = optarg;
+	}
+	a->operand = argv + optind;
+	a->operands = argc - optind;
+	if (a->operands < a->command->min)
+		return cli_wrong(a, "needs %s", a->command->operands);
+	if (a->operands > a->command->max)
+		return cli_wrong(a, "'%s' is one argument too many", a->operand[a->command->max]);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli_args a = { 0 };
+	int r;
+
+	if (argc < 2) {
+		usage_print(stderr);
+		return 2;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		usage_print(stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		puts("altitude " ALTITUDE_VERSION);
+		return 0;
+	}
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (!strcmp(commands[i]->name, argv[1]))
+			a.command = commands[i];
+	if (!a.command)
+		return unknown_command(argv[1]);
+	r = arguments_parse(&a, argc - 1, argv + 1);
+	if (!r)
+		r = a.command->run(&a);
+	if (fflush(stdout) && !r)
+		r = 1;
+	return r;
+}
