@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The C library's setgroups() and setfsuid() are made for processes: setgroups() changes every
+ * thread. The system calls change the calling thread only, which is what a server of many callers
+ * needs.
+ */
+#include "caller.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define GROUPS_FEW 64
+
+static __thread bool own_umask;
+
+/* The umask belongs to the process unless the thread has left its fs struct; once is enough. */
+static bool umask_own(void)
+{
+	if (!own_umask)
+		own_umask = unshare(CLONE_FS) == 0;
+	return own_umask;
+}
+
+static int groups_set(int count, const gid_t *groups)
+{
+	return syscall(SYS_setgroups, count, groups) < 0 ? -errno : 0;
+}
+
+/* A caller that is gone has no groups: too few rights, never too many. */
+static int groups_take(struct caller *caller, const struct alt_op *op)
+{
+	gid_t few[GROUPS_FEW], *groups = few, *many = NULL;
+	int count = alt_caller_groups(op, few, GROUPS_FEW), r;
+
+	if (count > GROUPS_FEW) {
+		int max = count;
+
+		many = calloc(max, sizeof(*many));
+		if (!many)
+			return -ENOMEM;
+		groups = many;
+		count = alt_caller_groups(op, many, max);
+		if (count > max)
+			count = max;
+	}
+	r = groups_set(count < 0 ? 0 : count, groups);
+	free(many);
+	caller->groups = r == 0;
+	return r;
+}
+
+static int ids_take(struct caller *caller, const struct alt_op *op)
+{
+	caller->ids = true;
+	syscall(SYS_setfsgid, op->caller.gid);
+	if (op->caller.uid)
+		syscall(SYS_setfsuid, op->caller.uid);
+	if ((uid_t)syscall(SYS_setfsuid, -1) != op->caller.uid)
+		return -EPERM;
+	return (gid_t)syscall(SYS_setfsgid, -1) == op->caller.gid ? 0 : -EPERM;
+}
+
+int caller_enter(struct caller *caller, const struct alt_op *op)
+{
+	int r;
+
+	*caller = (struct caller){ .volume = dir_volume(op) };
+	if (umask_own()) {
+		umask(op->p->umask & 0777);
+		caller->umask = true;
+	}
+	if (!caller->volume->privileged)
+		return 0;
+	if (op->caller.uid) {
+		r = groups_take(caller, op);
+		if (r < 0)
+			return r;
+	}
+	return ids_take(caller, op);
+}
+
+void caller_leave(struct caller *caller)
+{
+	int saved = errno;
+
+	if (caller->ids) {
+		syscall(SYS_setfsuid, geteuid());
+		syscall(SYS_setfsgid, getegid());
+	}
+	if (caller->groups && groups_set(caller->volume->group_count, caller->volume->groups) < 0)
+		abort(); /* going on with another user's groups would be worse */
+	if (caller->umask)
+		umask(0);
+	*caller = (struct caller){ 0 };
+	errno = saved;
+}
+
+uint32_t caller_mode(const struct caller *caller, const struct alt_op *op)
+{
+	return caller->umask ? op->p->mode : op->p->mode & ~(op->p->umask & 0777);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * dir: a directory as a volume. This file mounts and unmounts; the table below has every operation.
+ *
+ *   caller.c  acting as the caller      node.c  reaching a node       names.c  names in a directory
+ *   attr.c    attributes                file.c  open files            list.c   listings
+ *   xattr.c   extended attributes       lock.c  locks
+ */
+#include "node.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void volume_free(struct dir_volume *volume)
+{
+	if (!volume)
+		return;
+	pin_uncache_all(volume);
+	if (volume->root)
+		pin_put(volume->root);
+	pthread_cond_destroy(&volume->wait_cond);
+	pthread_mutex_destroy(&volume->wait_lock);
+	pthread_mutex_destroy(&volume->lock);
+	free(volume->groups);
+	free(volume);
+}
+
+static int groups_keep(struct dir_volume *volume)
+{
+	int count = getgroups(0, NULL);
+
+	if (count < 0)
+		return -errno;
+	volume->groups = calloc(count + 1, sizeof(*volume->groups));
+	if (!volume->groups)
+		return -ENOMEM;
+	volume->group_count = getgroups(count, volume->groups);
+	return volume->group_count < 0 ? -errno : 0;
+}
+
+static struct dir_volume *volume_new(void)
+{
+	struct dir_volume *volume = calloc(1, sizeof(*volume));
+	pthread_condattr_t attr;
+
+	if (!volume)
+		return NULL;
+	pthread_mutex_init(&volume->lock, NULL);
+	pthread_mutex_init(&volume->wait_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&volume->wait_cond, &attr);
+	pthread_condattr_destroy(&attr);
+	volume->privileged = geteuid() == 0;
+	if (groups_keep(volume) < 0) {
+		volume_free(volume);
+		return NULL;
+	}
+	return volume;
+}
+
+static int root_error(struct alt_error *err, const char *path, int code)
+{
+	const char *what = "check the path and its permissions";
+
+	if (code == -ENOENT)
+		what = "create it first, or correct the path";
+	if (code == -ENOTDIR)
+		what = "give a directory, as in dir:/srv/data";
+	return alt_error_set(err, code, "cannot serve directory '%s': %s; %s", path,
+			     strerror(-code), what);
+}
+
+static int root_open(struct dir_volume *volume, const char *path, struct alt_error *err)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return root_error(err, path, -errno);
+	if (access("/proc/self/fd", X_OK) < 0) {
+		r = alt_error_set(err, -ENOSYS,
+				  "cannot serve directory '%s': /proc is not mounted; "
+				  "mount it with 'mount -t proc proc /proc'", path);
+	} else {
+		r = pin_of_fd(volume, fd, &volume->root);
+		if (r < 0)
+			r = root_error(err, path, r);
+	}
+	close(fd);
+	return r;
+}
+
+static int dir_mount(struct alt_volume *to, const char *arg, struct alt_error *err)
+{
+	struct dir_volume *volume;
+	int r;
+
+	if (!arg || !*arg)
+		return alt_error_set(err, -EINVAL,
+				     "dir: no directory given; name one, as in dir:/srv/data");
+	volume = volume_new();
+	if (!volume)
+		return alt_error_set(err, -ENOMEM, "cannot serve directory '%s': out of memory",
+				     arg);
+	r = root_open(volume, arg, err);
+	if (r < 0) {
+		volume_free(volume);
+		return r;
+	}
+	alt_volume_set_data(to, volume);
+	alt_volume_set_root(to, volume->root->key, NULL);
+	return 0;
+}
+
+static void dir_unmount(struct alt_volume *from)
+{
+	struct dir_volume *volume = alt_volume_data(from);
+
+	lock_stop(volume);
+	alt_volume_set_data(from, NULL);
+	volume_free(volume);
+}
+
+static const struct alt_filesystem_registration dir_filesystem = {
+	.size = sizeof(dir_filesystem),
+	.name = "dir",
+	.flags = ALT_FS_UMASK | ALT_FS_ACL | ALT_FS_LOCKS,
+	.mount = dir_mount,
+	.unmount = dir_unmount,
+	.ops = {
+		[ALT_OP_LOOKUP] = dir_lookup,
+		[ALT_OP_GETATTR] = dir_getattr,
+		[ALT_OP_SETATTR] = dir_setattr,
+		[ALT_OP_ACCESS] = dir_access,
+		[ALT_OP_READLINK] = dir_readlink,
+		[ALT_OP_MKNOD] = dir_mknod,
+		[ALT_OP_MKDIR] = dir_mkdir,
+		[ALT_OP_SYMLINK] = dir_symlink,
+		[ALT_OP_LINK] = dir_link,
+		[ALT_OP_UNLINK] = dir_unlink,
+		[ALT_OP_RMDIR] = dir_rmdir,
+		[ALT_OP_RENAME] = dir_rename,
+		[ALT_OP_CREATE] = dir_create,
+		[ALT_OP_TMPFILE] = dir_tmpfile,
+		[ALT_OP_OPEN] = dir_open,
+		[ALT_OP_READ] = dir_read,
+		[ALT_OP_WRITE] = dir_write,
+		[ALT_OP_FLUSH] = dir_flush,
+		[ALT_OP_RELEASE] = dir_release,
+		[ALT_OP_FSYNC] = dir_fsync,
+		[ALT_OP_OPENDIR] = dir_opendir,
+		[ALT_OP_READDIR] = dir_readdir,
+		[ALT_OP_RELEASEDIR] = dir_releasedir,
+		[ALT_OP_FSYNCDIR] = dir_fsyncdir,
+		[ALT_OP_GETXATTR] = dir_getxattr,
+		[ALT_OP_SETXATTR] = dir_setxattr,
+		[ALT_OP_LISTXATTR] = dir_listxattr,
+		[ALT_OP_REMOVEXATTR] = dir_removexattr,
+		[ALT_OP_GETLK] = dir_getlk,
+		[ALT_OP_SETLK] = dir_setlk,
+		[ALT_OP_FALLOCATE] = dir_fallocate,
+		[ALT_OP_LSEEK] = dir_lseek,
+		[ALT_OP_COPY_FILE_RANGE] = dir_copy_file_range,
+		[ALT_OP_IOCTL] = dir_ioctl,
+		[ALT_OP_STATFS] = dir_statfs,
+		[ALT_OP_SYNCFS] = dir_syncfs,
+	},
+};
+
+ALT_FILESYSTEM(dir_filesystem);

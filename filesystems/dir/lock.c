@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Locks. A byte-range lock belongs to an owner, so each owner on an inode has an open file
+ * description of its own and locks with it (F_OFD_SETLK): two clients conflict as two processes do,
+ * and so does a process that works below. flock(2) locks go on the open file's own descriptor and
+ * leave with it.
+ *
+ * A client that waits costs no thread: one thread per volume tries all waiting locks in turn, at
+ * once when a lock is dropped through us, else after 1 to 50 ms, since nobody says when a lock
+ * below is dropped.
+ */
+#include "node.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_SHORTEST_MS 1u
+#define WAIT_LONGEST_MS 50u
+#define WAIT_PATIENCE_MS (24u * 3600u * 1000u)
+
+/** A part of a file an owner has locked; kept to tell GETLK whose it is. */
+struct lock_range {
+	struct lock_range *next;
+	uint64_t start, end;             /* inclusive */
+	uint32_t pid;
+};
+
+struct lock_owner {
+	struct lock_owner *next;
+	uint64_t id;
+	int fd;                          /* its own open file description */
+	struct lock_range *ranges;
+};
+
+struct lock_wait {
+	struct lock_wait *next;          /* [wait_lock] */
+	struct dir_volume *volume;
+	struct alt_op *op;               /* referenced */
+	struct dir_pin *pin;             /* referenced */
+	int refs;                        /* [wait_lock] the waiter's and the cancel routine's */
+	bool cancelled;                  /* [wait_lock] */
+	int status;                      /* the waiter's */
+};
+
+static struct lock_owner *owner_find_locked(const struct dir_pin *pin, uint64_t id)
+{
+	struct lock_owner *owner = pin->owners;
+
+	while (owner && owner->id != id)
+		owner = owner->next;
+	return owner;
+}
+
+/* As much access as there is: a write lock asks for a descriptor that can write. */
+static int lock_open(const struct dir_pin *pin)
+{
+	static const int modes[] = { O_RDWR, O_RDONLY, O_WRONLY };
+	int fd = -1;
+
+	for (int i = 0; i < 3 && fd < 0; i++)
+		fd = open(fd_path(pin->fd).text, modes[i] | O_NONBLOCK | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int owner_get_locked(struct dir_pin *pin, uint64_t id, struct lock_owner **ret)
+{
+	struct lock_owner *owner = owner_find_locked(pin, id);
+
+	if (!owner) {
+		owner = calloc(1, sizeof(*owner));
+		if (!owner)
+			return -ENOMEM;
+		owner->id = id;
+		owner->fd = lock_open(pin);
+		if (owner->fd < 0) {
+			int r = owner->fd;
+
+			free(owner);
+			return r;
+		}
+		owner->next = pin->owners;
+		pin->owners = owner;
+	}
+	*ret = owner;
+	return 0;
+}
+
+static void owner_free(struct lock_owner *owner)
+{
+	struct lock_range *range;
+
+	while ((range = owner->ranges)) {
+		owner->ranges = range->next;
+		free(range);
+	}
+	close(owner->fd); /* and with it every lock */
+	free(owner);
+}
+
+/* Returns whether there was such an owner. */
+static bool owner_drop_locked(struct dir_pin *pin, uint64_t id)
+{
+	for (struct lock_owner **at = &pin->owners; *at; at = &(*at)->next) {
+		struct lock_owner *owner = *at;
+
+		if (owner->id != id)
+			continue;
+		*at = owner->next;
+		owner_free(owner);
+		return true;
+	}
+	return false;
+}
+
+/* An owner that has nothing locked keeps no descriptor. */
+static void owner_trim_locked(struct dir_pin *pin, struct lock_owner *owner)
+{
+	if (!owner->ranges)
+		owner_drop_locked(pin, owner->id);
+}
+
+/* Tell the waiter that it is worth trying again. */
+static void waiter_kick(struct dir_volume *volume)
+{
+	pthread_mutex_lock(&volume->wait_lock);
+	volume->kicked = true;
+	pthread_cond_signal(&volume->wait_cond);
+	pthread_mutex_unlock(&volume->wait_lock);
+}
+
+void lock_drop(struct dir_pin *pin, uint64_t owner)
+{
+	bool dropped;
+
+	pthread_mutex_lock(&pin->lock);
+	dropped = owner_drop_locked(pin, owner);
+	pthread_mutex_unlock(&pin->lock);
+	if (dropped)
+		waiter_kick(pin->volume);
+}
+
+void lock_drop_all(struct dir_pin *pin)
+{
+	while (pin->owners)
+		owner_drop_locked(pin, pin->owners->id);
+}
+
+static struct lock_range *range_new(uint64_t start, uint64_t end, uint32_t pid)
+{
+	struct lock_range *range = malloc(sizeof(*range));
+
+	if (range)
+		*range = (struct lock_range){ .start = start, .end = end, .pid = pid };
+	return range;
+}
+
+/*
+ * Take @start..@end out of the ranges. @spare is used when that makes two of one.
+ * Returns @spare, or NULL when it was used.
+ */
+static struct lock_range *ranges_cut(struct lock_owner *owner, uint64_t start, uint64_t end,
+				     struct lock_range *spare)
+{
+	struct lock_range **at = &owner->ranges, *range;
+
+	while ((range = *at)) {
+		if (range->end < start || range->start > end) {
+			at = &range->next;
+		} else if (range->start < start && range->end > end) {
+			*spare = (struct lock_range){ range->next, end + 1, range->end,
+						      range->pid };
+			range->next = spare;
+			range->end = start - 1;
+			return NULL;
+		} else if (range->start < start) {
+			range->end = start - 1;
+			at = &range->next;
+		} else if (range->end > end) {
+			range->start = end + 1;
+			at = &range->next;
+		} else {
+			*at = range->next;
+			free(range);
+		}
+	}
+	return spare;
+}
+
+static void ranges_set(struct lock_owner *owner, const struct alt_lock *lock,
+		       struct lock_range *spare, struct lock_range *added)
+{
+	free(ranges_cut(owner, lock->start, lock->end, spare));
+	if (lock->type == F_UNLCK) {
+		free(added);
+		return;
+	}
+	added->next = owner->ranges;
+	owner->ranges = added;
+}
+
+static struct flock flock_of(const struct alt_lock *lock)
+{
+	bool to_end = lock->end >= INT64_MAX;
+
+	return (struct flock){
+		.l_type = lock->type, .l_whence = SEEK_SET, .l_start = lock->start,
+		.l_len = to_end ? 0 : (off_t)(lock->end - lock->start + 1),
+	};
+}
+
+/* The records are made before the lock, so that none is held that is not known. */
+static int range_lock_locked(struct dir_pin *pin, struct lock_owner *owner,
+			     const struct alt_lock *lock)
+{
+	struct lock_range *spare = range_new(0, 0, 0);
+	struct lock_range *added = range_new(lock->start, lock->end, lock->pid);
+	struct flock fl = flock_of(lock);
+	int r = spare && added ? 0 : -ENOMEM;
+
+	if (r == 0 && fcntl(owner->fd, F_OFD_SETLK, &fl) < 0)
+		r = errno == EACCES ? -EAGAIN : -errno;
+	if (r < 0) {
+		free(spare);
+		free(added);
+	} else {
+		ranges_set(owner, lock, spare, added);
+	}
+	owner_trim_locked(pin, owner);
+	return r;
+}
+
+static int range_lock(struct dir_pin *pin, const struct alt_lock *lock)
+{
+	struct lock_owner *owner;
+	int r = 0;
+
+	pthread_mutex_lock(&pin->lock);
+	if (lock->type == F_UNLCK && !owner_find_locked(pin, lock->owner))
+		goto unlock; /* nothing to drop */
+	r = owner_get_locked(pin, lock->owner, &owner);
+	if (r == 0)
+		r = range_lock_locked(pin, owner, lock);
+unlock:
+	pthread_mutex_unlock(&pin->lock);
+	return r;
+}
+
+static int whole_lock(const struct dir_file *file, uint32_t type)
+{
+	int how = type == F_RDLCK ? LOCK_SH : type == F_WRLCK ? LOCK_EX : LOCK_UN;
+
+	return flock(file->fd, how | LOCK_NB) < 0 ? -errno : 0;
+}
+
+/* Returns 0, -EAGAIN when somebody has it, or -errno. Never waits. */
+static int lock_attempt(const struct alt_op *op, struct dir_pin *pin)
+{
+	if (op->p->bits & ALT_PARAM_FLOCK)
+		return whole_lock(dir_file(op), op->p->lock.type);
+	return range_lock(pin, &op->p->lock);
+}
+
+static void wait_put(struct lock_wait *wait)
+{
+	struct dir_volume *volume = wait->volume;
+	bool last;
+
+	pthread_mutex_lock(&volume->wait_lock);
+	last = --wait->refs == 0;
+	pthread_mutex_unlock(&volume->wait_lock);
+	if (last)
+		free(wait);
+}
+
+/*
+ * The caller has given up. This owns the operation now and hands it to the waiter to complete.
+ * Not touching the volume after the lock is let go: with the completion it may end.
+ */
+static void wait_cancel(struct alt_op *op, void *arg)
+{
+	struct lock_wait *wait = arg;
+	struct dir_volume *volume = wait->volume;
+	bool last;
+
+	(void)op;
+	pthread_mutex_lock(&volume->wait_lock);
+	wait->cancelled = true;
+	last = --wait->refs == 0;
+	pthread_cond_broadcast(&volume->wait_cond);
+	pthread_mutex_unlock(&volume->wait_lock);
+	if (last)
+		free(wait);
+}
+
+/* Make sure the cancel routine is not about to come; it only ever does one short thing. */
+static void wait_claim(struct lock_wait *wait)
+{
+	struct dir_volume *volume = wait->volume;
+
+	if (alt_op_clear_cancel(wait->op)) {
+		wait_put(wait); /* for the routine that will not be called */
+		return;
+	}
+	pthread_mutex_lock(&volume->wait_lock);
+	while (!wait->cancelled)
+		pthread_cond_wait(&volume->wait_cond, &volume->wait_lock);
+	pthread_mutex_unlock(&volume->wait_lock);
+}
+
+static void wait_finish(struct lock_wait *wait)
+{
+	struct alt_op *op = wait->op;
+	int status = wait->status;
+
+	wait_claim(wait);
+	pin_put(wait->pin);
+	wait_put(wait);
+	alt_op_complete(op, status);
+	alt_op_unref(op);
+}
+
+/* Try all; those that are through are taken out and answered in a list. */
+static struct lock_wait *waits_try_locked(struct dir_volume *volume)
+{
+	struct lock_wait **at = &volume->waits, *done = NULL, *wait;
+
+	while ((wait = *at)) {
+		wait->status = wait->cancelled ? -EINTR : lock_attempt(wait->op, wait->pin);
+		if (wait->status == -EAGAIN) {
+			at = &wait->next;
+			continue;
+		}
+		*at = wait->next;
+		wait->next = done;
+		done = wait;
+	}
+	return done;
+}
+
+static void wait_sleep_locked(struct dir_volume *volume, unsigned ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += ms * 1000000l;
+	until.tv_sec += until.tv_nsec / 1000000000l;
+	until.tv_nsec %= 1000000000l;
+	pthread_cond_timedwait(&volume->wait_cond, &volume->wait_lock, &until);
+}
+
+/* Sleep until there is a reason to try; returns for how long to sleep the next time. */
+static unsigned waiter_rest_locked(struct dir_volume *volume, unsigned ms)
+{
+	if (!volume->waits && !volume->stopping)
+		pthread_cond_wait(&volume->wait_cond, &volume->wait_lock);
+	else if (!volume->kicked && !volume->stopping)
+		wait_sleep_locked(volume, ms);
+	if (volume->kicked) {
+		volume->kicked = false;
+		return WAIT_SHORTEST_MS;
+	}
+	return ms * 2 < WAIT_LONGEST_MS ? ms * 2 : WAIT_LONGEST_MS;
+}
+
+static void *waiter_run(void *arg)
+{
+	struct dir_volume *volume = arg;
+	unsigned ms = WAIT_SHORTEST_MS;
+
+	pthread_mutex_lock(&volume->wait_lock);
+	while (!volume->stopping) {
+		struct lock_wait *done = waits_try_locked(volume), *next;
+
+		if (!done) {
+			ms = waiter_rest_locked(volume, ms);
+			continue;
+		}
+		pthread_mutex_unlock(&volume->wait_lock);
+		for (; done; done = next) {
+			next = done->next;
+			wait_finish(done);
+		}
+		pthread_mutex_lock(&volume->wait_lock);
+	}
+	pthread_mutex_unlock(&volume->wait_lock);
+	return NULL;
+}
+
+static int waiter_start_locked(struct dir_volume *volume)
+{
+	int r;
+
+	if (volume->waiting)
+		return 0;
+	r = pthread_create(&volume->waiter, NULL, waiter_run, volume);
+	volume->waiting = r == 0;
+	return r ? -ENOLCK : 0;
+}
+
+void lock_stop(struct dir_volume *volume)
+{
+	bool waiting;
+
+	pthread_mutex_lock(&volume->wait_lock);
+	volume->stopping = true;
+	waiting = volume->waiting;
+	pthread_cond_broadcast(&volume->wait_cond);
+	pthread_mutex_unlock(&volume->wait_lock);
+	if (waiting)
+		pthread_join(volume->waiter, NULL);
+}
+
+/* First come, first served. */
+static void wait_queue_locked(struct dir_volume *volume, struct lock_wait *wait)
+{
+	struct lock_wait **at = &volume->waits;
+
+	while (*at)
+		at = &(*at)->next;
+	*at = wait;
+	volume->kicked = true;
+	pthread_cond_signal(&volume->wait_cond);
+}
+
+static struct lock_wait *wait_new(struct alt_op *op, struct dir_pin *pin)
+{
+	struct lock_wait *wait = calloc(1, sizeof(*wait));
+
+	if (!wait)
+		return NULL;
+	wait->volume = dir_volume(op);
+	wait->op = op;
+	wait->pin = pin;
+	wait->refs = 2;
+	return wait;
+}
+
+static int lock_wait(struct alt_op *op, struct dir_pin *pin)
+{
+	struct dir_volume *volume = dir_volume(op);
+	struct lock_wait *wait;
+	int r;
+
+	pthread_mutex_lock(&volume->wait_lock);
+	r = waiter_start_locked(volume);
+	pthread_mutex_unlock(&volume->wait_lock);
+	if (r < 0)
+		return r;
+	wait = wait_new(op, pin);
+	if (!wait)
+		return -ENOMEM;
+	alt_op_extend(op, WAIT_PATIENCE_MS);
+	r = alt_op_set_cancel(op, wait_cancel, wait);
+	if (r < 0) {
+		free(wait);
+		return r;
+	}
+	alt_op_ref(op);
+	pin_ref(pin);
+	pthread_mutex_lock(&volume->wait_lock);
+	wait_queue_locked(volume, wait);
+	pthread_mutex_unlock(&volume->wait_lock);
+	return ALT_PENDING;
+}
+
+int dir_setlk(struct alt_op *op)
+{
+	struct dir_file *file = dir_file(op);
+	uint32_t type = op->p->lock.type;
+	int r = lock_attempt(op, file->pin);
+
+	if (r == -EAGAIN && op->p->bits & ALT_PARAM_WAIT)
+		return lock_wait(op, file->pin);
+	/* Turning a write lock into a read lock lets others in as well. */
+	if (r == 0 && type != F_WRLCK)
+		waiter_kick(dir_volume(op));
+	return r;
+}
+
+/* Who of our own clients has a lock at @start, other than @owner; 0: nobody. */
+static uint32_t pid_at_locked(const struct dir_pin *pin, uint64_t owner, uint64_t start)
+{
+	for (const struct lock_owner *o = pin->owners; o; o = o->next) {
+		const struct lock_range *range = o->id == owner ? NULL : o->ranges;
+
+		for (; range; range = range->next)
+			if (range->start <= start && start <= range->end)
+				return range->pid;
+	}
+	return 0;
+}
+
+static int range_ask_locked(struct alt_op *op, struct dir_pin *pin, struct lock_owner *owner)
+{
+	const struct alt_lock *asked = &op->p->lock;
+	struct flock fl = flock_of(asked);
+	uint32_t pid;
+
+	if (fcntl(owner->fd, F_OFD_GETLK, &fl) < 0)
+		return -errno;
+	op->r.lock = *asked;
+	op->r.lock.type = fl.l_type;
+	if (fl.l_type == F_UNLCK)
+		return 0;
+	pid = pid_at_locked(pin, asked->owner, fl.l_start);
+	op->r.lock.start = fl.l_start;
+	op->r.lock.end = fl.l_len ? (uint64_t)(fl.l_start + fl.l_len - 1) : (uint64_t)INT64_MAX;
+	op->r.lock.pid = pid ? pid : fl.l_pid > 0 ? (uint32_t)fl.l_pid : 0;
+	return 0;
+}
+
+int dir_getlk(struct alt_op *op)
+{
+	struct dir_pin *pin = dir_file(op)->pin;
+	struct lock_owner *owner;
+	int r;
+
+	pthread_mutex_lock(&pin->lock);
+	r = owner_get_locked(pin, op->p->lock.owner, &owner);
+	if (r == 0) {
+		r = range_ask_locked(op, pin, owner);
+		owner_trim_locked(pin, owner);
+	}
+	pthread_mutex_unlock(&pin->lock);
+	return r;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Operations on a name in a directory. What creates acts as the caller; what removes or moves acts
+ * as the server: the kernel has checked directory permissions and sticky bits by then.
+ */
+#include "caller.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* "..", taken literally, would lead out of the tree. */
+static int name_check(const char *name)
+{
+	if (!*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
+		return -EINVAL;
+	return 0;
+}
+
+/* The directory an operation with a name is about. */
+static int parent_get(const struct alt_op *op, struct dir_pin **ret)
+{
+	int r = name_check(op->p->name);
+
+	return r < 0 ? r : pin_get(dir_volume(op), op->node, ret);
+}
+
+int dir_lookup(struct alt_op *op)
+{
+	SCOPED_PIN dir = NULL;
+	int r = parent_get(op, &dir);
+
+	return r < 0 ? r : entry_fill(dir->fd, op->p->name, &op->r.entry);
+}
+
+/* The other way of dev_encode(). */
+static dev_t dev_decode(uint32_t dev)
+{
+	return makedev((dev & 0xfff00) >> 8, (dev & 0xff) | ((dev >> 12) & 0xfff00));
+}
+
+static int make_node(struct alt_op *op, int dirfd, uint32_t mode)
+{
+	return mknodat(dirfd, op->p->name, mode, dev_decode(op->p->rdev));
+}
+
+static int make_dir(struct alt_op *op, int dirfd, uint32_t mode)
+{
+	return mkdirat(dirfd, op->p->name, mode & 07777);
+}
+
+static int make_symlink(struct alt_op *op, int dirfd, uint32_t mode)
+{
+	(void)mode;
+	return symlinkat(op->p->target, dirfd, op->p->name);
+}
+
+/* Make a name by @make as the caller, then say what it is. */
+static int make(struct alt_op *op, int (*make)(struct alt_op *op, int dirfd, uint32_t mode))
+{
+	SCOPED_PIN dir = NULL;
+	int r = parent_get(op, &dir);
+
+	if (r < 0)
+		return r;
+	{
+		SCOPED_CALLER caller;
+
+		r = caller_enter(&caller, op);
+		if (r < 0)
+			return r;
+		if (make(op, dir->fd, caller_mode(&caller, op)) < 0)
+			return -errno;
+	}
+	return entry_fill(dir->fd, op->p->name, &op->r.entry);
+}
+
+int dir_mknod(struct alt_op *op)
+{
+	return make(op, make_node);
+}
+
+int dir_mkdir(struct alt_op *op)
+{
+	return make(op, make_dir);
+}
+
+int dir_symlink(struct alt_op *op)
+{
+	return make(op, make_symlink);
+}
+
+/* By /proc: AT_EMPTY_PATH asks for a capability the caller may not have. O_TMPFILE too. */
+static int link_as_caller(struct alt_op *op, struct dir_pin *from, struct dir_pin *dir)
+{
+	SCOPED_CALLER caller;
+	int r = caller_enter(&caller, op);
+
+	if (r < 0)
+		return r;
+	r = linkat(AT_FDCWD, fd_path(from->fd).text, dir->fd, op->p->name, AT_SYMLINK_FOLLOW);
+	return r < 0 ? -errno : 0;
+}
+
+int dir_link(struct alt_op *op)
+{
+	SCOPED_PIN dir = NULL;
+	SCOPED_PIN from = NULL;
+	int r = parent_get(op, &dir);
+
+	if (r < 0)
+		return r;
+	r = pin_get(dir_volume(op), op->p->other, &from);
+	if (r < 0)
+		return r;
+	r = link_as_caller(op, from, dir);
+	return r < 0 ? r : entry_fill(dir->fd, op->p->name, &op->r.entry);
+}
+
+int dir_unlink(struct alt_op *op)
+{
+	SCOPED_PIN dir = NULL;
+	int r = parent_get(op, &dir);
+
+	if (r < 0)
+		return r;
+	return unlinkat(dir->fd, op->p->name, 0) < 0 ? -errno : 0;
+}
+
+int dir_rmdir(struct alt_op *op)
+{
+	SCOPED_PIN dir = NULL;
+	struct alt_entry gone;
+	int r = parent_get(op, &dir);
+
+	if (r < 0)
+		return r;
+	r = entry_fill(dir->fd, op->p->name, &gone);
+	if (r < 0)
+		return r;
+	if (unlinkat(dir->fd, op->p->name, AT_REMOVEDIR) < 0)
+		return -errno;
+	pin_uncache(dir_volume(op), gone.key);
+	return 0;
+}
+
+int dir_rename(struct alt_op *op)
+{
+	SCOPED_PIN from = NULL;
+	SCOPED_PIN to = NULL;
+	int r = parent_get(op, &from);
+
+	if (r == 0)
+		r = name_check(op->p->new_name);
+	if (r == 0)
+		r = pin_get(dir_volume(op), op->p->other, &to);
+	if (r < 0)
+		return r;
+	r = renameat2(from->fd, op->p->name, to->fd, op->p->new_name, op->p->flags);
+	return r < 0 ? -errno : 0;
+}
+
+int dir_readlink(struct alt_op *op)
+{
+	SCOPED_PIN pin = NULL;
+	ssize_t n;
+	int r = pin_get(dir_volume(op), op->node, &pin);
+
+	if (r < 0)
+		return r;
+	n = readlinkat(pin->fd, "", op->p->buf, op->p->size);
+	if (n < 0)
+		return -errno;
+	op->r.size = n;
+	return 0;
+}

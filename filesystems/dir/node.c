@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A node is known by (inode, device) and reached by its path. While it is in use it has a pin: an
+ * O_PATH descriptor that follows the inode through renames and unlinks, found by its key. So an
+ * open file that was unlinked still answers, and a node nobody uses costs no descriptor. The
+ * directories used last stay pinned.
+ */
+#include "node.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define RESOLVE_TRIES 3
+#define PATH_LONGEST (1u << 20)
+
+static unsigned key_bucket(struct alt_key key)
+{
+	uint64_t hash = (key.id ^ (key.dev << 40)) * 0x9e3779b97f4a7c15u;
+
+	return hash >> 54;
+}
+
+static bool key_same(struct alt_key a, struct alt_key b)
+{
+	return a.id == b.id && a.dev == b.dev;
+}
+
+static struct dir_pin *table_find_locked(struct dir_volume *volume, struct alt_key key)
+{
+	struct dir_pin *pin = volume->table[key_bucket(key)];
+
+	while (pin && !key_same(pin->key, key))
+		pin = pin->next;
+	return pin;
+}
+
+static void table_remove_locked(struct dir_pin *pin)
+{
+	struct dir_pin **at = &pin->volume->table[key_bucket(pin->key)];
+
+	while (*at != pin)
+		at = &(*at)->next;
+	*at = pin->next;
+}
+
+static void pin_free(struct dir_pin *pin)
+{
+	lock_drop_all(pin);
+	close(pin->fd);
+	pthread_mutex_destroy(&pin->lock);
+	free(pin);
+}
+
+/* Returns the pin to free once the lock is let go, or NULL. */
+static struct dir_pin *pin_put_locked(struct dir_pin *pin)
+{
+	if (--pin->refs)
+		return NULL;
+	table_remove_locked(pin);
+	return pin;
+}
+
+void pin_ref(struct dir_pin *pin)
+{
+	pthread_mutex_lock(&pin->volume->lock);
+	pin->refs++;
+	pthread_mutex_unlock(&pin->volume->lock);
+}
+
+void pin_put(struct dir_pin *pin)
+{
+	struct dir_volume *volume = pin->volume;
+	struct dir_pin *last;
+	int saved = errno;
+
+	pthread_mutex_lock(&volume->lock);
+	last = pin_put_locked(pin);
+	pthread_mutex_unlock(&volume->lock);
+	if (last)
+		pin_free(last);
+	errno = saved;
+}
+
+static struct dir_pin *cache_drop_locked(struct dir_volume *volume, unsigned slot)
+{
+	struct dir_pin *pin = volume->cache[slot];
+
+	volume->cache[slot] = NULL;
+	if (!pin)
+		return NULL;
+	pin->cached = false;
+	return pin_put_locked(pin);
+}
+
+static unsigned cache_oldest_locked(const struct dir_volume *volume)
+{
+	unsigned oldest = 0;
+
+	for (unsigned i = 0; i < PIN_CACHED; i++) {
+		if (!volume->cache[i])
+			return i;
+		if (volume->cache[i]->used < volume->cache[oldest]->used)
+			oldest = i;
+	}
+	return oldest;
+}
+
+/* Returns a pin that was pushed out and is to be freed, or NULL. */
+static struct dir_pin *cache_touch_locked(struct dir_volume *volume, struct dir_pin *pin)
+{
+	struct dir_pin *out;
+	unsigned slot;
+
+	if (!S_ISDIR(pin->type))
+		return NULL;
+	pin->used = ++volume->clock;
+	if (pin->cached)
+		return NULL;
+	slot = cache_oldest_locked(volume);
+	out = cache_drop_locked(volume, slot);
+	volume->cache[slot] = pin;
+	pin->cached = true;
+	pin->refs++;
+	return out;
+}
+
+void pin_uncache(struct dir_volume *volume, struct alt_key key)
+{
+	struct dir_pin *last = NULL;
+
+	pthread_mutex_lock(&volume->lock);
+	for (unsigned i = 0; i < PIN_CACHED && !last; i++)
+		if (volume->cache[i] && key_same(volume->cache[i]->key, key))
+			last = cache_drop_locked(volume, i);
+	pthread_mutex_unlock(&volume->lock);
+	if (last)
+		pin_free(last);
+}
+
+void pin_uncache_all(struct dir_volume *volume)
+{
+	for (unsigned i = 0; i < PIN_CACHED; i++) {
+		struct dir_pin *last;
+
+		pthread_mutex_lock(&volume->lock);
+		last = cache_drop_locked(volume, i);
+		pthread_mutex_unlock(&volume->lock);
+		if (last)
+			pin_free(last);
+	}
+}
+
+static struct dir_pin *pin_find(struct dir_volume *volume, struct alt_key key)
+{
+	struct dir_pin *pin, *out = NULL;
+
+	pthread_mutex_lock(&volume->lock);
+	pin = table_find_locked(volume, key);
+	if (pin) {
+		pin->refs++;
+		out = cache_touch_locked(volume, pin);
+	}
+	pthread_mutex_unlock(&volume->lock);
+	if (out)
+		pin_free(out);
+	return pin;
+}
+
+static struct dir_pin *pin_new(struct dir_volume *volume, int fd, const struct stat *st)
+{
+	struct dir_pin *pin = calloc(1, sizeof(*pin));
+
+	if (!pin)
+		return NULL;
+	pin->volume = volume;
+	pin->key = (struct alt_key){ .id = st->st_ino, .dev = st->st_dev };
+	pin->type = st->st_mode & S_IFMT;
+	pin->refs = 1;
+	pin->fd = fd;
+	pthread_mutex_init(&pin->lock, NULL);
+	return pin;
+}
+
+/* Put an O_PATH descriptor into the table. Takes @fd, also on failure. */
+static int pin_add(struct dir_volume *volume, int fd, const struct stat *st, struct dir_pin **ret)
+{
+	struct dir_pin *pin = pin_new(volume, fd, st), *there, *out;
+
+	if (!pin) {
+		close(fd);
+		return -ENOMEM;
+	}
+	pthread_mutex_lock(&volume->lock);
+	there = table_find_locked(volume, pin->key);
+	if (there) {
+		there->refs++;
+	} else {
+		pin->next = volume->table[key_bucket(pin->key)];
+		volume->table[key_bucket(pin->key)] = pin;
+	}
+	out = cache_touch_locked(volume, there ? there : pin);
+	pthread_mutex_unlock(&volume->lock);
+
+	if (out)
+		pin_free(out);
+	if (there)
+		pin_free(pin);
+	*ret = there ? there : pin;
+	return 0;
+}
+
+int pin_of_fd(struct dir_volume *volume, int fd, struct dir_pin **ret)
+{
+	struct stat st;
+	int path_fd;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*ret = pin_find(volume, (struct alt_key){ .id = st.st_ino, .dev = st.st_dev });
+	if (*ret)
+		return 0;
+	path_fd = open(fd_path(fd).text, O_PATH | O_CLOEXEC);
+	if (path_fd < 0)
+		return -errno;
+	return pin_add(volume, path_fd, &st, ret);
+}
+
+static int open_beneath(int dirfd, const char *path)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	int fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Where to cut a path that is too long for one call: before the last '/' that fits. */
+static char *path_cut(char *path)
+{
+	char *cut;
+
+	if (strlen(path) < PATH_MAX)
+		return NULL;
+	cut = memrchr(path, '/', PATH_MAX - 1);
+	if (cut)
+		*cut++ = '\0';
+	return cut;
+}
+
+/* @path is cut to pieces on the way. */
+static int path_open(int root, char *path)
+{
+	int dirfd = root, fd;
+
+	do {
+		char *rest = path_cut(path);
+
+		fd = open_beneath(dirfd, path);
+		if (dirfd != root)
+			close(dirfd);
+		dirfd = fd;
+		path = rest;
+	} while (path && fd >= 0);
+	return fd;
+}
+
+/* A path of any length: the short ones without memory from the heap. */
+static int node_open_long(int root, const struct alt_node *node)
+{
+	for (size_t size = 4 * PATH_MAX; size <= PATH_LONGEST; size *= 4) {
+		char *path = malloc(size);
+		int r;
+
+		if (!path)
+			return -ENOMEM;
+		r = alt_node_path(node, path, size);
+		if (r >= 0)
+			r = path_open(root, path + 1);
+		free(path);
+		if (r != -ENAMETOOLONG)
+			return r;
+	}
+	return -ENAMETOOLONG;
+}
+
+static int node_open(int root, const struct alt_node *node)
+{
+	char path[PATH_MAX];
+	int r = alt_node_path(node, path, sizeof(path));
+
+	if (r == -ENAMETOOLONG)
+		return node_open_long(root, node);
+	if (r < 0)
+		return r;
+	return open_beneath(root, path[1] ? path + 1 : ".");
+}
+
+static bool worth_retry(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EAGAIN || r == -ESTALE;
+}
+
+static int pin_resolve(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
+{
+	struct alt_key key = alt_node_key(node);
+	struct stat st;
+	int fd = node_open(volume->root->fd, node);
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0) {
+		int r = -errno;
+
+		close(fd);
+		return r;
+	}
+	if (st.st_ino != key.id || st.st_dev != key.dev) {
+		close(fd);
+		return -ESTALE;
+	}
+	return pin_add(volume, fd, &st, ret);
+}
+
+int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
+{
+	int r = -ESTALE;
+
+	/* A rename or an unlink between the path and the open is why once is not enough. */
+	for (int i = 0; i < RESOLVE_TRIES; i++) {
+		*ret = pin_find(volume, alt_node_key(node));
+		if (*ret)
+			return 0;
+		r = pin_resolve(volume, node, ret);
+		if (!worth_retry(r))
+			return r;
+	}
+	return -ESTALE;
+}
+
+static struct alt_time time_of(struct statx_timestamp t)
+{
+	return (struct alt_time){ .sec = t.tv_sec, .nsec = t.tv_nsec };
+}
+
+/* The kernel's 32 bits: new_encode_dev(). */
+static uint32_t dev_encode(uint32_t major, uint32_t minor)
+{
+	return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
+}
+
+int entry_fill(int dirfd, const char *name, struct alt_entry *entry)
+{
+	struct statx x;
+
+	if (statx(dirfd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+		  STATX_BASIC_STATS | STATX_BTIME, &x) < 0)
+		return -errno;
+	entry->key = (struct alt_key){
+		.id = x.stx_ino, .dev = makedev(x.stx_dev_major, x.stx_dev_minor),
+	};
+	entry->attr = (struct alt_attr){
+		.ino = x.stx_ino, .size = x.stx_size, .blocks = x.stx_blocks,
+		.atime = time_of(x.stx_atime), .mtime = time_of(x.stx_mtime),
+		.ctime = time_of(x.stx_ctime),
+		.mode = x.stx_mode, .nlink = x.stx_nlink, .uid = x.stx_uid, .gid = x.stx_gid,
+		.rdev = dev_encode(x.stx_rdev_major, x.stx_rdev_minor), .blksize = x.stx_blksize,
+	};
+	if (x.stx_mask & STATX_BTIME)
+		entry->attr.btime = time_of(x.stx_btime);
+	entry->data = NULL;
+	entry->entry_ttl_ms = ALT_TTL_DEFAULT;
+	entry->attr_ttl_ms = ALT_TTL_DEFAULT;
+	return 0;
+}

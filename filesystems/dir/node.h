@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Owns: how a node is reached below: pins (one O_PATH descriptor per inode in use), their table and
+ * cache.
+ * Never: follows a symbolic link, leaves the tree, keeps a descriptor for a node that is merely
+ * known.
+ * Hands to: names.c, attr.c, file.c, list.c, xattr.c, lock.c, which work on a pin's descriptor.
+ */
+#ifndef DIR_NODE_H
+#define DIR_NODE_H
+
+#include <altitude/filesystem.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#define PIN_BUCKETS 1024u
+#define PIN_CACHED 64u
+
+struct lock_owner;
+struct lock_wait;
+
+/** An inode in use: by a handler, an open file, or the cache of directories. */
+struct dir_pin {
+	struct alt_key key;
+	struct dir_volume *volume;
+	struct dir_pin *next;            /* [volume.lock] in its bucket */
+	unsigned refs;                   /* [volume.lock] */
+	bool cached;                     /* [volume.lock] the cache holds one of the references */
+	uint64_t used;                   /* [volume.lock] when the cache was last asked for it */
+	mode_t type;                     /* S_IFMT part of its mode */
+	int fd;                          /* O_PATH */
+	pthread_mutex_t lock;
+	struct lock_owner *owners;       /* [lock] who has byte-range locks, lock.c */
+};
+
+struct dir_volume {
+	/* Lock order: wait_lock, pin.lock, lock. */
+	pthread_mutex_t lock;
+	struct dir_pin *table[PIN_BUCKETS];      /* [lock] */
+	struct dir_pin *cache[PIN_CACHED];       /* [lock] directories used last */
+	uint64_t clock;                          /* [lock] */
+	struct dir_pin *root;
+	bool privileged;                         /* served as root: acts with the caller's ids */
+	gid_t *groups;                           /* the server's own, to go back to */
+	int group_count;
+
+	pthread_mutex_t wait_lock;
+	pthread_cond_t wait_cond;
+	struct lock_wait *waits;                 /* [wait_lock] oldest first */
+	pthread_t waiter;                        /* [wait_lock] runs when waiting */
+	bool waiting, stopping;                  /* [wait_lock] */
+	bool kicked;                     /* [wait_lock] a lock was dropped: try again at once */
+};
+
+/** What an open file or directory is to this file system. */
+struct dir_file {
+	int fd;
+	struct dir_pin *pin;
+	struct dir_list *list;           /* directories: where the listing is, list.c */
+};
+
+/** "/proc/self/fd/N", for calls that refuse an O_PATH descriptor. */
+struct fd_path {
+	char text[32];
+};
+
+static inline struct fd_path fd_path(int fd)
+{
+	struct fd_path p;
+
+	snprintf(p.text, sizeof(p.text), "/proc/self/fd/%d", fd);
+	return p;
+}
+
+static inline struct dir_volume *dir_volume(const struct alt_op *op)
+{
+	return alt_volume_data(op->volume);
+}
+
+/** The open file of an operation, or NULL. */
+static inline struct dir_file *dir_file(const struct alt_op *op)
+{
+	return op->file ? alt_file_data(op->file) : NULL;
+}
+
+/**
+ * Reach a node: by its pin when it has one, else by its path.
+ * @ret  the pin, with a reference for the caller
+ * Returns 0, -ESTALE when it is not there any more, or what openat2(2) answered.
+ */
+int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret);
+
+/** The pin of what @fd is; the table opens its own descriptor, @fd stays the caller's. */
+int pin_of_fd(struct dir_volume *volume, int fd, struct dir_pin **ret);
+
+void pin_ref(struct dir_pin *pin);
+void pin_put(struct dir_pin *pin);
+
+/** Let the cache forget a directory that was removed. */
+void pin_uncache(struct dir_volume *volume, struct alt_key key);
+
+/** Empty the cache, so that a volume can end. */
+void pin_uncache_all(struct dir_volume *volume);
+
+static inline void pin_putp(struct dir_pin **pin)
+{
+	if (*pin)
+		pin_put(*pin);
+}
+
+#define SCOPED_PIN __attribute__((cleanup(pin_putp))) struct dir_pin *
+
+/**
+ * Key and attributes of @name in @dirfd ("" for @dirfd itself), never following a link.
+ * Returns 0 or -errno.
+ */
+int entry_fill(int dirfd, const char *name, struct alt_entry *entry);
+
+/** Clear set-user-id and set-group-id as a write by an ordinary user does. */
+int attr_kill_suidgid(int fd);
+
+/** Takes a reference on @pin, and @fd when it succeeds; NULL without memory. */
+struct dir_file *file_new(int fd, struct dir_pin *pin);
+void file_free(struct dir_file *file);
+void list_free(struct dir_list *list);
+
+/** Drop every byte-range lock of @owner on an inode. */
+void lock_drop(struct dir_pin *pin, uint64_t owner);
+/** Drop all of them: the inode is no longer in use. */
+void lock_drop_all(struct dir_pin *pin);
+/** End the thread that serves waiting locks. */
+void lock_stop(struct dir_volume *volume);
+
+alt_handler dir_lookup, dir_mknod, dir_mkdir, dir_symlink, dir_link, dir_unlink, dir_rmdir,
+	dir_rename, dir_readlink, dir_tmpfile;
+alt_handler dir_getattr, dir_setattr, dir_access, dir_statfs, dir_syncfs;
+alt_handler dir_create, dir_open, dir_read, dir_write, dir_flush, dir_release, dir_fsync,
+	dir_fallocate, dir_lseek, dir_copy_file_range, dir_ioctl;
+alt_handler dir_opendir, dir_readdir, dir_releasedir, dir_fsyncdir;
+alt_handler dir_getxattr, dir_setxattr, dir_listxattr, dir_removexattr;
+alt_handler dir_getlk, dir_setlk;
+
+#endif
