@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * activity_monitor: who did what. A record for each finished operation: time of day, process name, pid,
+ * user, operation, path, result, microseconds; in a bounded ring that "altitude watch" drains, and in a file.
+ */
+#include <altitude/filter.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define RECORDS_MAX 1048576
+
+struct monitor {
+	pthread_mutex_t lock;
+	char **ring;                        /* [lock] @count lines from @first on */
+	uint64_t room, first, count;
+	uint64_t seen, lost, lost_told;     /* [lock] */
+	FILE *file;
+};
+
+struct start {
+	uint64_t us;
+	char program[16];
+};
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
+}
+
+/* What the operation is about, on one line of text whatever bytes the name has. */
+static const char *op_path(const struct alt_op *op, char *buf, size_t size)
+{
+	int r;
+
+	switch (op->code) {
+	case ALT_OP_LOOKUP: case ALT_OP_MKNOD: case ALT_OP_MKDIR: case ALT_OP_SYMLINK: case ALT_OP_LINK:
+	case ALT_OP_UNLINK: case ALT_OP_RMDIR: case ALT_OP_RENAME: case ALT_OP_CREATE:
+		r = alt_node_path_at(op->node, op->p->name, buf, size);
+		break;
+	default:
+		r = alt_node_path(op->node, buf, size);
+	}
+	if (r < 0)
+		return r == -ENOENT ? "(no name)" : "(unknown)";
+	for (char *c = buf; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	return buf;
+}
+
+/* Bytes for what moves data, 0, or the name of the error. */
+static const char *op_result(const struct alt_op *op, char *buf, size_t size)
+{
+	const char *name = op->status < 0 ? strerrorname_np(-op->status) : NULL;
+	bool bytes = op->code == ALT_OP_READ || op->code == ALT_OP_WRITE || op->code == ALT_OP_COPY_FILE_RANGE;
+
+	if (name)
+		return name;
+	snprintf(buf, size, "%zd", op->status ? (ssize_t)op->status : bytes ? (ssize_t)op->r.size : 0);
+	return buf;
+}
+
+static void monitor_push(struct monitor *m, char *line)
+{
+	pthread_mutex_lock(&m->lock);
+	m->seen++;
+	if (!line || m->count == m->room)
+		m->lost++;
+	if (line && m->count == m->room) {
+		free(m->ring[m->first]);
+		m->first = (m->first + 1) % m->room;
+		m->count--;
+	}
+	if (line)
+		m->ring[(m->first + m->count++) % m->room] = line;
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* The oldest line, or NULL. Lines that were lost are told of before the ones that followed them. */
+static char *monitor_pop(struct monitor *m, uint64_t *lost)
+{
+	char *line = NULL;
+
+	pthread_mutex_lock(&m->lock);
+	*lost = m->lost - m->lost_told;
+	m->lost_told = m->lost;
+	if (m->count) {
+		line = m->ring[m->first];
+		m->first = (m->first + 1) % m->room;
+		m->count--;
+	}
+	pthread_mutex_unlock(&m->lock);
+	return line;
+}
+
+static void monitor_watch(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+{
+	struct monitor *m = alt_instance_data(in);
+	char *text, lost_text[64];
+	uint64_t lost, left = m->room;
+
+	do {
+		text = monitor_pop(m, &lost);
+		snprintf(lost_text, sizeof(lost_text), "%llu records lost", (unsigned long long)lost);
+		if (lost)
+			line(arg, lost_text);
+		if (text)
+			line(arg, text);
+		free(text);
+	} while (text && --left);
+}
+
+static void monitor_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+{
+	struct monitor *m = alt_instance_data(in);
+	uint64_t values[3];
+	const char *const keys[] = { "seen", "buffered", "lost" };
+	char text[64];
+
+	pthread_mutex_lock(&m->lock);
+	values[0] = m->seen;
+	values[1] = m->count;
+	values[2] = m->lost;
+	pthread_mutex_unlock(&m->lock);
+	for (int n = 0; n < 3; n++) {
+		snprintf(text, sizeof(text), "%s %llu", keys[n], (unsigned long long)values[n]);
+		line(arg, text);
+	}
+}
+
+static enum alt_pre monitor_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	struct start *s = alt_op_alloc(op, sizeof(*s));
+
+	if (!s) {
+		monitor_push(alt_instance_data(in), NULL);
+		return ALT_PRE_SUCCESS_NO_CALLBACK;
+	}
+	alt_caller_name(op, s->program, sizeof(s->program));
+	for (char *c = s->program; *c; c++)
+		if ((unsigned char)*c <= ' ' || *c == 0x7f)
+			*c = '?';
+	s->us = now_us();
+	*ctx = s;
+	return ALT_PRE_SUCCESS_WITH_CALLBACK;
+}
+
+static enum alt_post monitor_post(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	struct monitor *m = alt_instance_data(in);
+	const struct start *s = ctx;
+	uint64_t us = now_us() - s->us;
+	char path[PATH_MAX], result[32], clock[32], *line;
+	struct timespec ts;
+	struct tm tm;
+
+	if (op->flags & ALT_OP_DRAINING)
+		return ALT_POST_FINISHED;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	strftime(clock, sizeof(clock), "%H:%M:%S", localtime_r(&ts.tv_sec, &tm));
+	if (asprintf(&line, "%s.%06ld %s %u %u %s %s %s %llu", clock, ts.tv_nsec / 1000, s->program,
+		     op->caller.pid, op->caller.uid, alt_op_name(op->code), op_path(op, path, sizeof(path)),
+		     op_result(op, result, sizeof(result)), (unsigned long long)us) < 0)
+		line = NULL;
+	if (line && m->file)
+		fprintf(m->file, "%s\n", line);
+	monitor_push(m, line);
+	return ALT_POST_FINISHED;
+}
+
+static void monitor_free(struct monitor *m)
+{
+	if (!m)
+		return;
+	while (m->count--)
+		free(m->ring[(m->first + m->count) % m->room]);
+	if (m->file)
+		fclose(m->file);
+	pthread_mutex_destroy(&m->lock);
+	free(m->ring);
+	free(m);
+}
+
+static int monitor_open(struct monitor *m, struct alt_instance *in, struct alt_error *err)
+{
+	const char *path = alt_instance_option(in, "file");
+	int r = alt_instance_option_u64(in, "records", 1024, &m->room, err);
+
+	if (r < 0)
+		return r;
+	if (m->room < 1 || m->room > RECORDS_MAX)
+		return alt_error_set(err, -EINVAL, "activity_monitor: records is 1..%d", RECORDS_MAX);
+	m->ring = calloc(m->room, sizeof(*m->ring));
+	if (!m->ring)
+		return alt_error_set(err, -ENOMEM, "activity_monitor: no memory for the records");
+	m->file = path ? fopen(path, "ae") : NULL;
+	if (path && !m->file)
+		return alt_error_set(err, -errno, "activity_monitor: cannot open file '%s': %s", path,
+				     strerror(errno));
+	if (m->file)
+		setvbuf(m->file, NULL, _IOLBF, 0);
+	return 0;
+}
+
+static int monitor_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
+{
+	struct monitor *m = calloc(1, sizeof(*m));
+	int r;
+
+	(void)flags;
+	if (!m)
+		return alt_error_set(err, -ENOMEM, "activity_monitor: no memory");
+	pthread_mutex_init(&m->lock, NULL);
+	r = monitor_open(m, in, err);
+	if (r < 0) {
+		monitor_free(m);
+		return r;
+	}
+	alt_instance_set_data(in, m);
+	alt_instance_set_report(in, monitor_stats, monitor_watch);
+	return 0;
+}
+
+static void monitor_teardown_complete(struct alt_instance *in, uint32_t reason)
+{
+	(void)reason;
+	monitor_free(alt_instance_data(in));
+}
+
+static const struct alt_option options[] = {
+	{ "records", "N", "lines kept until they are watched (default: 1024)" },
+	{ "file", "PATH", "append each line to this file as well" },
+	{ NULL, NULL, NULL }
+};
+
+#define BOTH(code) { ALT_OP_##code, monitor_pre, monitor_post, 0 }
+static const struct alt_callback callbacks[] = {
+	BOTH(LOOKUP), BOTH(GETATTR), BOTH(SETATTR), BOTH(ACCESS), BOTH(READLINK), BOTH(MKNOD),
+	BOTH(MKDIR), BOTH(SYMLINK), BOTH(LINK), BOTH(UNLINK), BOTH(RMDIR), BOTH(RENAME),
+	BOTH(CREATE), BOTH(TMPFILE), BOTH(OPEN), BOTH(READ), BOTH(WRITE), BOTH(FLUSH),
+	BOTH(RELEASE), BOTH(FSYNC), BOTH(OPENDIR), BOTH(READDIR), BOTH(RELEASEDIR), BOTH(FSYNCDIR),
+	BOTH(GETXATTR), BOTH(SETXATTR), BOTH(LISTXATTR), BOTH(REMOVEXATTR), BOTH(GETLK),
+	BOTH(SETLK), BOTH(FALLOCATE), BOTH(LSEEK), BOTH(COPY_FILE_RANGE), BOTH(IOCTL), BOTH(POLL),
+	BOTH(BMAP), BOTH(STATFS), BOTH(SYNCFS),
+	{ .code = ALT_OP_END }
+};
+
+static const struct alt_filter_registration registration = {
+	.size = sizeof(registration),
+	.name = "activity_monitor",
+	.altitude = "370000",
+	.options = options,
+	.callbacks = callbacks,
+	.setup = monitor_setup,
+	.teardown_complete = monitor_teardown_complete,
+};
+
+ALT_FILTER(registration);

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * passthrough: the same pre- and post-operation for everything; changes nothing.
+ * The counts say whether each operation that went down came up again.
+ */
+#include <altitude/filter.h>
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct passthrough {
+	atomic_ullong pre, post, drained;
+};
+
+static enum alt_pre passthrough_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	struct passthrough *p = alt_instance_data(in);
+
+	(void)op;
+	(void)ctx;
+	atomic_fetch_add(&p->pre, 1);
+	return ALT_PRE_SUCCESS_WITH_CALLBACK;
+}
+
+static enum alt_post passthrough_post(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	struct passthrough *p = alt_instance_data(in);
+
+	(void)ctx;
+	atomic_fetch_add(&p->post, 1);
+	if (op->flags & ALT_OP_DRAINING)
+		atomic_fetch_add(&p->drained, 1);
+	return ALT_POST_FINISHED;
+}
+
+static void passthrough_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+{
+	struct passthrough *p = alt_instance_data(in);
+	char text[64];
+
+	snprintf(text, sizeof(text), "pre %llu", atomic_load(&p->pre));
+	line(arg, text);
+	snprintf(text, sizeof(text), "post %llu", atomic_load(&p->post));
+	line(arg, text);
+	snprintf(text, sizeof(text), "drained %llu", atomic_load(&p->drained));
+	line(arg, text);
+}
+
+static int passthrough_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
+{
+	struct passthrough *p = calloc(1, sizeof(*p));
+
+	(void)flags;
+	if (!p)
+		return alt_error_set(err, -ENOMEM, "passthrough: no memory");
+	alt_instance_set_data(in, p);
+	alt_instance_set_report(in, passthrough_stats, NULL);
+	return 0;
+}
+
+static void passthrough_teardown_complete(struct alt_instance *in, uint32_t reason)
+{
+	(void)reason;
+	free(alt_instance_data(in));
+}
+
+#define BOTH(code) { ALT_OP_##code, passthrough_pre, passthrough_post, 0 }
+static const struct alt_callback callbacks[] = {
+	BOTH(LOOKUP), BOTH(GETATTR), BOTH(SETATTR), BOTH(ACCESS), BOTH(READLINK), BOTH(MKNOD),
+	BOTH(MKDIR), BOTH(SYMLINK), BOTH(LINK), BOTH(UNLINK), BOTH(RMDIR), BOTH(RENAME),
+	BOTH(CREATE), BOTH(TMPFILE), BOTH(OPEN), BOTH(READ), BOTH(WRITE), BOTH(FLUSH),
+	BOTH(RELEASE), BOTH(FSYNC), BOTH(OPENDIR), BOTH(READDIR), BOTH(RELEASEDIR), BOTH(FSYNCDIR),
+	BOTH(GETXATTR), BOTH(SETXATTR), BOTH(LISTXATTR), BOTH(REMOVEXATTR), BOTH(GETLK),
+	BOTH(SETLK), BOTH(FALLOCATE), BOTH(LSEEK), BOTH(COPY_FILE_RANGE), BOTH(IOCTL), BOTH(POLL),
+	BOTH(BMAP), BOTH(STATFS), BOTH(SYNCFS),
+	{ .code = ALT_OP_END }
+};
+
+static const struct alt_filter_registration registration = {
+	.size = sizeof(registration),
+	.name = "passthrough",
+	.altitude = "370030",
+	.callbacks = callbacks,
+	.setup = passthrough_setup,
+	.teardown_complete = passthrough_teardown_complete,
+};
+
+ALT_FILTER(registration);
