@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,16 @@ static int other_resolve(struct op *op)
 	}
 }
 
+/* The kernel passes names of any length on; no file system of Linux has longer ones than NAME_MAX. */
+static int names_check(const struct op *op)
+{
+	const struct alt_params *p = &op->rq.params;
+	bool attribute = op->pub.code >= ALT_OP_GETXATTR && op->pub.code <= ALT_OP_REMOVEXATTR;
+
+	return !attribute && ((p->name && strlen(p->name) > NAME_MAX) || (p->new_name && strlen(p->new_name) > NAME_MAX)) ?
+		-ENAMETOOLONG : 0;
+}
+
 int op_resolve(struct op *op)
 {
 	struct alt_volume *v = op->pub.volume;
@@ -143,7 +154,9 @@ int op_resolve(struct op *op)
 	} else if (needs_file[code]) {
 		return -EBADF;
 	}
-	r = other_resolve(op);
+	r = names_check(op);
+	if (!r)
+		r = other_resolve(op);
 	return r < 0 ? r : room_make(op);
 }
 
