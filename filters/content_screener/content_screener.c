@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * content_screener: refuses files by name, type or content, and says why.
+ * Names are judged before the operation, files after open (read from below), writes as they pass.
+ */
+#include <altitude/filter.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <limits.h>
+#include <magic.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SCAN_SIZE 1024
+#define LINES 256
+#define REASON_SIZE 320
+
+struct screener {
+	const char *names;                  /* patterns with ';' between, or NULL */
+	const char *type;                   /* beginning of a MIME type, or NULL */
+	const char *content;                /* or NULL */
+	pthread_mutex_t magic_lock;
+	magic_t magic;                      /* [magic_lock] */
+	pthread_mutex_t lock;
+	char *lines[LINES];                 /* [lock] for the watcher: @count from @first on */
+	unsigned first, count;
+	uint64_t lost;
+	atomic_ullong scanned, refused, foul;
+};
+
+/* Reports. */
+
+static void screener_push(struct screener *s, char *line)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->count == LINES) {
+		free(s->lines[s->first]);
+		s->first = (s->first + 1) % LINES;
+		s->count--;
+		s->lost++;
+	}
+	s->lines[(s->first + s->count++) % LINES] = line;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static char *screener_pop(struct screener *s, uint64_t *lost)
+{
+	char *line = NULL;
+
+	pthread_mutex_lock(&s->lock);
+	*lost = s->lost;
+	s->lost = 0;
+	if (s->count) {
+		line = s->lines[s->first];
+		s->first = (s->first + 1) % LINES;
+		s->count--;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return line;
+}
+
+static void screener_watch(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+{
+	struct screener *s = alt_instance_data(in);
+	char *text, lost_text[64];
+	int left = LINES;
+	uint64_t lost;
+
+	do {
+		text = screener_pop(s, &lost);
+		snprintf(lost_text, sizeof(lost_text), "%llu records lost", (unsigned long long)lost);
+		if (lost)
+			line(arg, lost_text);
+		if (text)
+			line(arg, text);
+		free(text);
+	} while (text && --left);
+}
+
+static void screener_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+{
+	struct screener *s = alt_instance_data(in);
+	char text[64];
+
+	snprintf(text, sizeof(text), "scanned %llu", atomic_load(&s->scanned));
+	line(arg, text);
+	snprintf(text, sizeof(text), "refused %llu", atomic_load(&s->refused));
+	line(arg, text);
+	snprintf(text, sizeof(text), "foul %llu", atomic_load(&s->foul));
+	line(arg, text);
+}
+
+/* @name  the entry in @node, or NULL for the node itself; @verb  "refused create of" */
+static void screener_tell(struct screener *s, const char *verb, struct alt_node *node, const char *name,
+			  const char *reason)
+{
+	char path[PATH_MAX], *line;
+	int r = name ? alt_node_path_at(node, name, path, sizeof(path)) : alt_node_path(node, path, sizeof(path));
+
+	if (asprintf(&line, "content_screener: %s '%s': %s", verb, r < 0 ? "?" : path, reason) < 0)
+		return;
+	for (char *c = line; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	fprintf(stderr, "%s\n", line);
+	screener_push(s, line);
+}
+
+static void screener_refuse(struct screener *s, struct alt_op *op, struct alt_node *node, const char *name,
+			    const char *reason)
+{
+	char verb[48];
+
+	snprintf(verb, sizeof(verb), "refused %s of", alt_op_name(op->code));
+	atomic_fetch_add(&s->refused, 1);
+	screener_tell(s, verb, node, name, reason);
+	op->status = -EACCES;
+}
+
+/* Judgement: true with a reason when it is foul. */
+
+static bool name_is_foul(const struct screener *s, const char *name, char *reason)
+{
+	const char *text = s->names;
+	char pattern[256];
+
+	for (size_t len; text && *text; text += len + (text[len] == ';')) {
+		len = strcspn(text, ";");
+		snprintf(pattern, sizeof(pattern), "%.*s", (int)len, text);
+		if (*pattern && !fnmatch(pattern, name, FNM_CASEFOLD)) {
+			snprintf(reason, REASON_SIZE, "name matches '%s'", pattern);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool content_is_foul(const struct screener *s, const void *data, size_t size, char *reason)
+{
+	if (!s->content || !size || !memmem(data, size, s->content, strlen(s->content)))
+		return false;
+	snprintf(reason, REASON_SIZE, "content has '%.200s'", s->content);
+	return true;
+}
+
+static bool type_is_foul(struct screener *s, const void *data, size_t size, char *reason)
+{
+	const char *type;
+	bool foul;
+
+	if (!s->type)
+		return false;
+	pthread_mutex_lock(&s->magic_lock);
+	type = magic_buffer(s->magic, data, size);
+	foul = type && !strncmp(type, s->type, strlen(s->type));
+	if (foul)
+		snprintf(reason, REASON_SIZE, "type is '%.200s'", type);
+	pthread_mutex_unlock(&s->magic_lock);
+	return foul;
+}
+
+static bool file_is_foul(struct alt_instance *in, struct alt_node *node, char *reason)
+{
+	struct screener *s = alt_instance_data(in);
+	struct alt_file *file;
+	char head[SCAN_SIZE];
+	long size;
+
+	if (alt_io_open(in, node, O_RDONLY, &file) < 0)
+		return false;
+	size = alt_io_read(in, file, head, sizeof(head), 0);
+	alt_io_close(in, file);
+	atomic_fetch_add(&s->scanned, 1);
+	return size > 0 && (content_is_foul(s, head, size, reason) || type_is_foul(s, head, size, reason));
+}
+
+/* Operations. */
+
+static enum alt_pre screener_pre_name(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	struct screener *s = alt_instance_data(in);
+	bool rename = op->code == ALT_OP_RENAME;
+	const char *name = rename ? op->p->new_name : op->p->name;
+	struct alt_node *dir = rename ? op->p->other : op->node;
+	char reason[REASON_SIZE];
+
+	(void)ctx;
+	if (!name_is_foul(s, name, reason))
+		return ALT_PRE_SUCCESS_NO_CALLBACK;
+	screener_refuse(s, op, dir, name, reason);
+	return ALT_PRE_COMPLETE;
+}
+
+static enum alt_pre screener_pre_open(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	const struct screener *s = alt_instance_data(in);
+
+	(void)ctx;
+	if (!s->content && !s->type)
+		return ALT_PRE_SUCCESS_NO_CALLBACK;
+	return op->flags & ALT_OP_FAST ? ALT_PRE_DISALLOW_FASTIO : ALT_PRE_SYNCHRONIZE;
+}
+
+static enum alt_post screener_post_open(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	char reason[REASON_SIZE];
+
+	(void)ctx;
+	if (op->status == 0 && !(op->flags & ALT_OP_DRAINING) && file_is_foul(in, op->node, reason))
+		screener_refuse(alt_instance_data(in), op, op->node, NULL, reason);
+	return ALT_POST_FINISHED;
+}
+
+static enum alt_pre screener_pre_write(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	struct screener *s = alt_instance_data(in);
+	char reason[REASON_SIZE];
+
+	(void)ctx;
+	if (!content_is_foul(s, op->p->buf, op->p->size, reason))
+		return ALT_PRE_SUCCESS_NO_CALLBACK;
+	screener_refuse(s, op, op->node, NULL, reason);
+	return ALT_PRE_COMPLETE;
+}
+
+/* Written in pieces, or through another file system: looked at again when the last writer is done. */
+static enum alt_pre screener_pre_release(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	struct screener *s = alt_instance_data(in);
+	char reason[REASON_SIZE];
+
+	(void)ctx;
+	if ((!s->content && !s->type) || (alt_file_flags(op->file) & O_ACCMODE) == O_RDONLY)
+		return ALT_PRE_SUCCESS_NO_CALLBACK;
+	if (op->flags & ALT_OP_FAST)
+		return ALT_PRE_DISALLOW_FASTIO;
+	if (file_is_foul(in, op->node, reason)) {
+		atomic_fetch_add(&s->foul, 1);
+		screener_tell(s, "found foul after writing", op->node, NULL, reason);
+	}
+	return ALT_PRE_SUCCESS_NO_CALLBACK;
+}
+
+/* Instances. */
+
+static void screener_free(struct screener *s)
+{
+	while (s->count--)
+		free(s->lines[(s->first + s->count) % LINES]);
+	if (s->magic)
+		magic_close(s->magic);
+	pthread_mutex_destroy(&s->magic_lock);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+static const char *option_text(struct alt_instance *in, const char *name)
+{
+	const char *text = alt_instance_option(in, name);
+
+	return text && *text ? text : NULL;
+}
+
+static int screener_open(struct screener *s, struct alt_instance *in, struct alt_error *err)
+{
+	s->names = option_text(in, "name");
+	s->type = option_text(in, "type");
+	s->content = option_text(in, "content");
+	if (s->content && strlen(s->content) > SCAN_SIZE)
+		return alt_error_set(err, -EINVAL, "content_screener: content is at most %d bytes", SCAN_SIZE);
+	if (!s->type)
+		return 0;
+	s->magic = magic_open(MAGIC_MIME_TYPE);
+	if (!s->magic || magic_load(s->magic, NULL) < 0)
+		return alt_error_set(err, -ENOENT, "content_screener: cannot load the types: %s",
+				     s->magic ? magic_error(s->magic) : "no memory");
+	return 0;
+}
+
+static int screener_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
+{
+	struct screener *s = calloc(1, sizeof(*s));
+	int r;
+
+	(void)flags;
+	if (!s)
+		return alt_error_set(err, -ENOMEM, "content_screener: no memory");
+	pthread_mutex_init(&s->magic_lock, NULL);
+	pthread_mutex_init(&s->lock, NULL);
+	r = screener_open(s, in, err);
+	if (r < 0) {
+		screener_free(s);
+		return r;
+	}
+	alt_instance_set_data(in, s);
+	alt_instance_set_report(in, screener_stats, screener_watch);
+	return 0;
+}
+
+static void screener_teardown_complete(struct alt_instance *in, uint32_t reason)
+{
+	(void)reason;
+	screener_free(alt_instance_data(in));
+}
+
+static const struct alt_option options[] = {
+	{ "name", "GLOB", "refuse names like this, several with ';' between (default: none)" },
+	{ "type", "MIME", "refuse files whose MIME type begins so (default: none)" },
+	{ "content", "TEXT", "refuse files and writes with these bytes (default: none)" },
+	{ NULL, NULL, NULL }
+};
+
+static const struct alt_callback callbacks[] = {
+	{ .code = ALT_OP_CREATE, .pre = screener_pre_name },
+	{ .code = ALT_OP_MKNOD, .pre = screener_pre_name },
+	{ .code = ALT_OP_SYMLINK, .pre = screener_pre_name },
+	{ .code = ALT_OP_LINK, .pre = screener_pre_name },
+	{ .code = ALT_OP_RENAME, .pre = screener_pre_name },
+	{ .code = ALT_OP_OPEN, .pre = screener_pre_open, .post = screener_post_open },
+	{ .code = ALT_OP_WRITE, .pre = screener_pre_write },
+	{ .code = ALT_OP_RELEASE, .pre = screener_pre_release },
+	{ .code = ALT_OP_END }
+};
+
+static const struct alt_filter_registration registration = {
+	.size = sizeof(registration),
+	.name = "content_screener",
+	.altitude = "265000",
+	.options = options,
+	.callbacks = callbacks,
+	.setup = screener_setup,
+	.teardown_complete = screener_teardown_complete,
+};
+
+ALT_FILTER(registration);
