@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures for tests on mounted volumes. `mount` makes a volume, and makes sure that it ends well.
+
+    def test_reads(mount):
+        volume = mount("mem:", "stats", "delay:ms=1")
+        (volume.mnt / "a").write_text("hello")
+"""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import select
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("ALTITUDE_BUILD", ROOT / "build"))
+CLI = BUILD / "altitude"
+ENV = dict(os.environ, ALTITUDE_MODULE_PATH=str(BUILD / "modules"),
+           LD_LIBRARY_PATH=str(BUILD))
+
+
+def mounted(path):
+    """The mountinfo line of what is mounted at path, or None."""
+    wanted = str(path).replace(" ", "\\040")
+    with open("/proc/self/mountinfo") as lines:
+        for line in lines:
+            if line.split()[4] == wanted:
+                return line
+    return None
+
+
+def run_cli(*args, check=True, timeout=60, **kw):
+    done = subprocess.run([str(CLI), *map(str, args)], env=ENV, text=True, errors="surrogateescape",
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **kw)
+    if check and done.returncode != 0:
+        raise AssertionError(f"altitude {' '.join(map(str, args))}: exit {done.returncode}\n"
+                             f"{done.stdout}{done.stderr}")
+    return done
+
+
+class Volume:
+    def __init__(self, fs, mnt, filters, options, log):
+        self.fs, self.mnt, self.log = fs, pathlib.Path(mnt), pathlib.Path(log)
+        args = [str(CLI), "mount", "--foreground"]
+        for name in filters:
+            args += ["--filter", name]
+        for key, value in options.items():
+            args += ["-o", key if value is True else f"{key}={value}"]
+        args += [fs, str(mnt)]
+        self.output = open(log, "wb")
+        with open("/proc/self/mountinfo") as info:
+            poll = select.poll()
+            poll.register(info, select.POLLPRI | select.POLLERR)
+            info.read()
+            self.server = subprocess.Popen(args, env=ENV, stdin=subprocess.DEVNULL,
+                                           stdout=self.output, stderr=subprocess.STDOUT)
+            deadline = time.monotonic() + 20
+            while not mounted(self.mnt):
+                if self.server.poll() is not None:
+                    raise AssertionError(f"{' '.join(args)}: exit {self.server.returncode}\n{self.said()}")
+                if time.monotonic() > deadline:
+                    self.server.kill()
+                    self.server.wait()
+                    raise AssertionError(f"not mounted after 20 s: {' '.join(args)}\n{self.said()}")
+                poll.poll(100)
+                info.seek(0)
+                info.read()
+
+    def said(self):
+        return self.log.read_text(errors="replace")
+
+    @property
+    def pid(self):
+        return self.server.pid
+
+    def cli(self, *args, **kw):
+        return run_cli(*args, **kw)
+
+    def attach(self, spec, **kw):
+        return run_cli("attach", spec, self.mnt, **kw)
+
+    def detach(self, name, **kw):
+        return run_cli("detach", name, self.mnt, **kw)
+
+    def instances(self):
+        return json.loads(run_cli("instances", "--json", self.mnt).stdout)
+
+    def unmount(self, timeout=20):
+        """Unmount and wait for the server's end; its exit status."""
+        if self.server.poll() is None:
+            if mounted(self.mnt):
+                if subprocess.run(["umount", str(self.mnt)], stderr=subprocess.DEVNULL).returncode != 0:
+                    self.server.send_signal(signal.SIGTERM)
+            try:
+                self.server.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.server.kill()
+                self.server.wait()
+                self.abort()
+                raise AssertionError(f"the server did not end {timeout} s after the unmount\n{self.said()}")
+        self.abort()
+        return self.server.returncode
+
+    def abort(self):
+        if mounted(self.mnt):
+            subprocess.run(["umount", "-l", str(self.mnt)], stderr=subprocess.DEVNULL)
+        if not self.output.closed:
+            self.output.close()
+
+
+@pytest.fixture(scope="session")
+def altitude():
+    """Run the CLI: altitude("filters"), answers a CompletedProcess."""
+    if not CLI.exists():
+        pytest.skip("build/altitude is not built")
+    return run_cli
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Factory: mount(fs_arg, *filters, **options). "dir:" alone gets a directory of its own, volume.tree."""
+    if not CLI.exists():
+        pytest.skip("build/altitude is not built")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse is not open to this user")
+    os.chmod(tmp_path, 0o755)
+    for parent in list(tmp_path.parents)[:2]:
+        try:
+            os.chmod(parent, 0o755)
+        except OSError:
+            pass
+    made = []
+
+    def make(fs="dir:", *filters, **options):
+        number = len(made)
+        mnt = tmp_path / f"mnt{number}"
+        mnt.mkdir()
+        tree = None
+        if fs == "dir:":
+            tree = tmp_path / f"tree{number}"
+            tree.mkdir()
+            fs = f"dir:{tree}"
+        elif fs.startswith("dir:"):
+            tree = pathlib.Path(fs[4:])
+        volume = Volume(fs, mnt, filters, options, tmp_path / f"log{number}")
+        volume.tree = tree
+        made.append(volume)
+        return volume
+
+    yield make
+
+    problems = []
+    for volume in reversed(made):
+        try:
+            code = volume.unmount()
+            if code != 0:
+                problems.append(f"the server of {volume.fs} ended with {code}\n{volume.said()}")
+        except AssertionError as error:
+            problems.append(str(error))
+        if volume.tree and volume.tree.parent == tmp_path:
+            shutil.rmtree(volume.tree, ignore_errors=True)
+    assert not problems, "\n".join(problems)
