@@ -87,6 +87,8 @@ struct alt_volume {
 	_Atomic uint64_t filtered;               /* bit per op code: somebody wants it */
 	struct stack_volume *sv;                 /* stack's own */
 
+	struct workers *workers;
+
 	_Atomic uint64_t counts[ALT_OP_COUNT];   /* operations taken */
 };
 
@@ -140,6 +142,7 @@ struct op {
 	void *cancel_arg;
 	_Atomic bool cancelled;
 	_Atomic int answered;                    /* the reply is out (a timeout may come first) */
+	bool opened;                             /* the owner opened r.file: who does not hand it on releases it */
 	_Atomic uint64_t deadline_ms;            /* monotonic; 0: none */
 
 	struct op_dirent *dirents, **dirents_tail;
@@ -160,10 +163,16 @@ struct op *op_new(struct alt_volume *v);     /* refs = 1, zeroed but for message
 int op_resolve(struct op *op);
 int op_file_make(struct op *op);             /* before the owner: the new open file of OPEN, CREATE...; 0 or -ENOMEM */
 void op_settle(struct op *op);               /* after the owner: nodes, names and files follow what happened */
-void op_end(struct op *op);                  /* leave the in-flight list, drop node and file references, unref */
+/* Leave the in-flight list, drop node and file references, unref. An opened r.file that nobody took is released. */
+void op_end(struct op *op);
 void op_begin(struct op *op);                /* enter the in-flight list */
 void op_cancel(struct op *op);               /* the caller gave up */
 bool op_interrupt(struct alt_volume *v, uint64_t unique); /* false: not in flight */
+
+/* Run @fn on a worker of @v, which may block for long. false: none could be had. Ends with the volume. */
+bool workers_give(struct alt_volume *v, void (*fn)(void *arg), void *arg);
+int workers_start(struct alt_volume *v);     /* from volume_new */
+void workers_stop(struct alt_volume *v);
 
 /* Nodes. */
 struct alt_node *node_get(struct alt_volume *v, uint64_t number);       /* counted, or NULL */

@@ -176,6 +176,22 @@ void op_begin(struct op *op)
 	atomic_fetch_add_explicit(&v->counts[op->pub.code], 1, memory_order_relaxed);
 }
 
+/* An open file the kernel was not given: a filter's post refused it, the answer came too late or was not taken. */
+static void opened_drop(struct op *op)
+{
+	struct alt_file *f = op->pub.r.file;
+
+	if (!f)
+		return;
+	if (op->pub.file == f)
+		op->pub.file = NULL;
+	op->pub.r.file = NULL;
+	if (op->opened)
+		file_abandon(f);
+	else
+		file_unref(f);
+}
+
 void op_end(struct op *op)
 {
 	struct alt_volume *v = op->pub.volume;
@@ -193,9 +209,8 @@ void op_end(struct op *op)
 	if (op->rq.params.other)
 		alt_node_unref(op->rq.params.other);
 	file_unref(op->rq.params.other_file);
+	opened_drop(op);
 	file_unref(op->pub.file);
-	if (op->pub.r.file && op->pub.r.file != op->pub.file)
-		file_unref(op->pub.r.file);
 	if (op->pub.node)
 		alt_node_unref(op->pub.node);
 	alt_op_unref(&op->pub);
@@ -232,6 +247,7 @@ void op_settle(struct op *op)
 
 	if (pub->status < 0)
 		return;
+	op->opened = pub->r.file;
 	if (makes_entry[pub->code])
 		r = entry_settle(op, p);
 	else if (pub->code == ALT_OP_UNLINK || pub->code == ALT_OP_RMDIR)

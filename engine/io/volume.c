@@ -71,6 +71,8 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	pthread_mutex_init(&v->inflight_lock, NULL);
 	r = v->name ? options_check(v, err) : -ENOMEM;
 	if (!r)
+		r = workers_start(v);
+	if (!r)
 		r = option_ms(v, "ttl_ms", TTL_DEFAULT_MS, &v->ttl_ms, err);
 	if (!r)
 		r = option_ms(v, "timeout_ms", 0, &v->timeout_ms, err);
@@ -127,6 +129,7 @@ void volume_free(struct alt_volume *v)
 {
 	if (!v)
 		return;
+	workers_stop(v);
 	files_close(v);
 	nodes_forget(v);
 	contexts_drop(&v->contexts, v, NULL);

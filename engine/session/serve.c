@@ -183,12 +183,6 @@ static void operation_done(struct op *op)
 		answer_success(s, op);
 	if ((late || op->pub.status < 0) && op->pub.code == ALT_OP_READDIR)
 		listing_encode(op, NULL, 0, false);
-	if (late && op->pub.status == 0 && op->pub.r.file) {
-		struct alt_file *file = op->pub.r.file;
-
-		op->pub.file = op->pub.r.file = NULL;
-		file_abandon(file);
-	}
 	if (is_release(op))
 		file_unref(op->pub.file); /* the kernel's reference, taken by its OPEN */
 	op_end(op);

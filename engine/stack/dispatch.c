@@ -241,14 +241,6 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 		else
 			frame_over(f);
 		break;
-	case ALT_PRE_DISALLOW_FASTIO:
-		/* FAST is off the second time; a filter that says it again would ask for ever. */
-		if (!(op->pub.flags & ALT_OP_FAST))
-			broken(op, f->in, "DISALLOW_FASTIO for an operation that may block");
-		op->pub.flags = (op->pub.flags & ~(uint32_t)ALT_OP_FAST) | ALT_OP_REISSUED;
-		atomic_store(&f->state, FRAME_WAITING);
-		op->at--;
-		break;
 	case ALT_PRE_COMPLETE:
 		if (op->pub.status > 0 || (never_fails(op) && op->pub.status))
 			broken(op, f->in, "COMPLETE with a status that is none");
@@ -263,6 +255,35 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 	op->at++;
 	if (op->phase == PHASE_UP)
 		op->at--;
+}
+
+/*
+ * What may block for long goes on where nobody's next request waits behind it. Without a worker it goes on here:
+ * slower for others, still right.
+ */
+static void worker_run(void *arg)
+{
+	run(arg);
+}
+
+static bool to_worker(struct op *op)
+{
+	op->pub.flags = (op->pub.flags & ~(uint32_t)ALT_OP_FAST) | ALT_OP_REISSUED;
+	return !workers_give(op->pub.volume, worker_run, op);
+}
+
+/* Asked again from a worker. FAST is off the second time; a filter that says it again would ask for ever. */
+static bool pre_again(struct op *op, struct op_frame *f)
+{
+	params_commit(op);
+	if (!(op->pub.flags & ALT_OP_FAST)) {
+		broken(op, f->in, "DISALLOW_FASTIO for an operation that may block");
+		frame_over(f);
+		turn_round(op, -EIO);
+		return true;
+	}
+	atomic_store(&f->state, FRAME_WAITING);
+	return to_worker(op);
 }
 
 static bool step_down(struct op *op)
@@ -285,8 +306,14 @@ static bool step_down(struct op *op)
 		return true;
 	}
 	op->pub.status = 0;
+	if ((f->in->filter->reg->flags & ALT_FILTER_SLOW) && (op->pub.flags & ALT_OP_FAST)) {
+		atomic_store(&f->state, FRAME_WAITING);
+		return to_worker(op);
+	}
 	pend_begin(op);
 	decision = f->pre(&op->pub, f->in, &ctx);
+	if (decision == ALT_PRE_DISALLOW_FASTIO)
+		return pre_again(op, f);
 	if (decision == ALT_PRE_PENDING) {
 		if (!pend_keep(op))
 			return false;
@@ -342,8 +369,11 @@ static void served(struct op *op, int status)
 static bool step_serve(struct op *op)
 {
 	alt_handler *handler = op->pub.node->owner->ops[op->pub.code];
-	int r = op_file_make(op);
+	int r;
 
+	if ((op->pub.node->owner->flags & ALT_FS_SLOW) && (op->pub.flags & ALT_OP_FAST))
+		return to_worker(op);
+	r = op_file_make(op);
 	if (r < 0) {
 		served(op, r);
 		return true;
@@ -429,6 +459,17 @@ static void frames_sweep(struct op *op)
 			stack_leave(op->frames[i].in);
 }
 
+/* A filter that completes an open with success must have had it opened. */
+static void file_check(struct op *op)
+{
+	static const uint64_t opens = 1ull << ALT_OP_OPEN | 1ull << ALT_OP_OPENDIR | 1ull << ALT_OP_CREATE | 1ull << ALT_OP_TMPFILE;
+
+	if (op->pub.status || op->pub.r.file || !(opens >> op->pub.code & 1))
+		return;
+	broken(op, NULL, "open succeeded without an open file; a pre-operation may complete it only with an error");
+	op->pub.status = -EIO;
+}
+
 static void run(struct op *op)
 {
 	for (;;) {
@@ -445,6 +486,7 @@ static void run(struct op *op)
 			on = step_up(op);
 			break;
 		case PHASE_DONE:
+			file_check(op);
 			frames_sweep(op);
 			op->pub.p = &op->rq.params;
 			op->done(op);

@@ -69,6 +69,7 @@ enum alt_unload_flags { ALT_UNLOAD_MANDATORY = 1u << 0 };
 enum alt_filter_flags {
 	ALT_FILTER_NO_MANDATORY_UNLOAD = 1u << 0, /* DO_NOT_SUPPORT_SERVICE_STOP */
 	ALT_FILTER_NO_DETACH = 1u << 1,        /* manual detach is refused (in the documents: no query-teardown) */
+	ALT_FILTER_SLOW = 1u << 2,             /* pre-operations may block for long: called on worker threads */
 };
 
 struct alt_filter_registration {
