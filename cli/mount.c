@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* "altitude mount": becomes the server of one volume. */
 #include "cli.h"
+#include "base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -193,6 +194,7 @@ static void detach(int ready_fd)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	setsid();
+	log_background();
 	if (chdir("/") < 0)
 		perror("altitude mount: chdir");
 	if (write(ready_fd, "", 1) != 1)

@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("ALTITUDE_BUILD", ROOT / "build"))
 CLI = BUILD / "altitude"
 ENV = dict(os.environ, ALTITUDE_MODULE_PATH=str(BUILD / "modules"),
+           ALTITUDE_REGISTRY=str(BUILD / "modules"),
            LD_LIBRARY_PATH=str(BUILD))
 
 

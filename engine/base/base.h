@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * owns      the explanation of errors, the reader gate, the clock
+ * owns      the explanation of errors, the log, the reader gate, the clock
  * never     knows what a file is
  * hands to  nobody: it is the ground
  */
@@ -18,6 +18,9 @@ static inline uint64_t now_ms(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
+
+/* From here on stderr leads nowhere: alt_log() goes to syslog. */
+void log_background(void);
 
 /*
  * A gate readers pass without waiting, behind which a writer can wait for everybody who entered before.

@@ -2,6 +2,8 @@
 /* A server's life: from a plan to a mounted volume, and to its end, whoever brings it. */
 #include "control/control.h"
 #include "module/module.h"
+#include <altitude/log.h>
+#include <altitude/ntstatus.h>
 
 #include <errno.h>
 #include <poll.h>
@@ -60,6 +62,51 @@ static int volume_open(struct server *s, struct server_plan *plan, struct alt_er
 	return r < 0 ? r : stack_volume_init(s->volume);
 }
 
+/*
+ * What the registry attaches to every new volume, in start order. A filter of start type boot or system guards the
+ * volume: without it there is no mount. One of type auto is missed with a word in the log.
+ */
+static int manifest_attach(struct server *s, const struct manifest *m, struct alt_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < m->instance_count; i++) {
+		const struct manifest_instance *in = &m->instances[i];
+		struct io_option *none = in->flags & MANIFEST_NO_AUTOMATIC ? NULL : options_parse(NULL, 0);
+
+		if (none)
+			r = server_attach(s, m->name, in->name, in->altitude, none,
+					  ALT_SETUP_AUTOMATIC | ALT_SETUP_NEWLY_MOUNTED, err);
+		if (r < 0 && err->status == STATUS_FLT_DO_NOT_ATTACH)
+			r = 0; /* it declined this volume, as it may */
+	}
+	return r;
+}
+
+static int registry_attach(struct server *s, struct alt_error *err)
+{
+	struct manifest **list;
+	size_t count;
+	int r = registry_read(registry_directory(), &list, &count, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++) {
+		struct alt_error own = { 0 };
+		int one = 0;
+
+		if (!r && list[i]->start <= START_AUTO && !strcmp(list[i]->kind, "filter"))
+			one = manifest_attach(s, list[i], &own);
+		if (one < 0 && list[i]->start == START_AUTO)
+			alt_log(LOG_WARNING, "filter '%s' does not start: %s", list[i]->name, own.text);
+		else if (one < 0)
+			r = alt_error_set(err, one, "filter '%s' (start type boot or system) does not start: %s", list[i]->name, own.text);
+		manifest_free(list[i]);
+	}
+	free(list);
+	return r;
+}
+
 static int filters_attach(struct server *s, const struct server_plan *plan, struct alt_error *err)
 {
 	for (int i = 0; i < plan->filter_count; i++) {
@@ -100,7 +147,7 @@ static void points_remove(struct server *s)
 		err = (struct alt_error){ 0 };
 		if (mount_remove(s->points[i], false, &err) == 0)
 			continue;
-		fprintf(stderr, "altitude: %s; it is detached all the same, its open files end\n", err.text);
+		alt_log(LOG_WARNING, "%s; it is detached all the same, its open files end", err.text);
 		mount_remove(s->points[i], true, NULL);
 	}
 }
@@ -113,6 +160,8 @@ int server_open(struct server *s, struct server_plan *plan, struct alt_error *er
 	pthread_mutex_init(&s->lock, NULL);
 	process_prepare();
 	r = volume_open(s, plan, err);
+	if (!r)
+		r = registry_attach(s, err);
 	if (!r)
 		r = filters_attach(s, plan, err);
 	if (!r)

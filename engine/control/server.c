@@ -4,6 +4,7 @@
 #include <altitude/ntstatus.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,10 +40,14 @@ void options_free(struct io_option *list)
 	free(list);
 }
 
+/* By name, or by the path it was loaded from: "/some/where/rot13.so" is called "rot13". */
 static struct alt_filter *filter_find_locked(struct server *s, const char *name)
 {
+	const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
+	size_t len = base == name || !strstr(base, ".so") ? strlen(base) : (size_t)(strstr(base, ".so") - base);
+
 	for (struct alt_filter *f = s->filters; f; f = f->next)
-		if (!strcmp(f->name, name))
+		if (!strncmp(f->name, base, len) && !f->name[len])
 			return f;
 	return NULL;
 }
@@ -128,21 +133,74 @@ int server_unload(struct server *s, const char *name, bool mandatory, struct alt
 	return r;
 }
 
+/* What the manifest says of an instance: its altitude, the default one's name, and whether a person may attach it. */
+static int manifest_apply(const char *filter, const char **instance, const char **altitude, uint32_t setup_flags,
+			  struct manifest **ret, struct alt_error *err)
+{
+	const char *want;
+	int r = manifest_find(filter, ALT_MODULE_FILTER, ret, err);
+
+	if (r < 0 || !*ret)
+		return r;
+	want = *instance ? *instance : (*ret)->default_instance;
+	for (size_t i = 0; want && i < (*ret)->instance_count; i++) {
+		const struct manifest_instance *in = &(*ret)->instances[i];
+
+		if (strcmp(in->name, want))
+			continue;
+		if ((setup_flags & ALT_SETUP_MANUAL) && (in->flags & MANIFEST_NO_MANUAL))
+			return alt_error_status(err, STATUS_FLT_DO_NOT_ATTACH,
+						"instance '%s' of filter '%s' is not to be attached by hand (Flags= of its manifest)", want, filter);
+		if (!*altitude) {
+			*altitude = in->altitude;
+			*instance = in->name;
+		}
+	}
+	return 0;
+}
+
+struct taken { const char *name; bool found; };
+
+static void taken_look(struct alt_instance *in, void *arg)
+{
+	struct taken *t = arg;
+
+	t->found = t->found || !strcmp(in->name, t->name);
+}
+
+/* An instance nobody named is called as its filter; a second one, as its filter at its altitude. */
+static int attach_locked(struct server *s, struct alt_filter *f, const char *instance, const char *altitude,
+			 struct io_option *options, uint32_t setup_flags, struct alt_error *err)
+{
+	struct taken t = { f->name, false };
+	char *name = NULL;
+	int r;
+
+	stack_each(s->volume, taken_look, &t);
+	if (!instance && altitude && t.found && asprintf(&name, "%s@%s", f->name, altitude) < 0)
+		name = NULL;
+	r = stack_attach(s->volume, f, name ? name : instance, altitude, options, setup_flags, err);
+	free(name);
+	return r;
+}
+
 int server_attach(struct server *s, const char *filter, const char *instance, const char *altitude,
 		  struct io_option *options, uint32_t setup_flags, struct alt_error *err)
 {
+	struct manifest *m = NULL;
 	struct alt_filter *f;
-	int r = 0;
+	int r = manifest_apply(filter, &instance, &altitude, setup_flags, &m, err);
 
 	pthread_mutex_lock(&s->lock);
 	f = filter_find_locked(s, filter);
-	if (!f)
+	if (!r && !f)
 		r = load_locked(s, filter, &f, err);
 	if (!r)
-		r = stack_attach(s->volume, f, instance, altitude, options, setup_flags, err);
+		r = attach_locked(s, f, instance, altitude, options, setup_flags, err);
 	else
 		options_free(options);
 	pthread_mutex_unlock(&s->lock);
+	manifest_free(m);
 	return r;
 }
 

@@ -23,7 +23,6 @@
 #ifndef ALTITUDE_MODULE_DIR
 #define ALTITUDE_MODULE_DIR "/usr/local/lib/altitude"
 #endif
-#define REGISTRY_DIR "/etc/altitude/registry.d"
 
 struct holder {
 	struct holder *next;
@@ -45,7 +44,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct module *modules;                   /* [lock] */
 
 static const char *const kind_names[] = { "?", "filter", "file system", "block device" };
-static const char *const manifest_kinds[] = { "?", "filter", "filesystem", "blockdev" };
 
 const char *module_state_name(enum module_state s)
 {
@@ -327,26 +325,18 @@ static char *search_all(const char *file)
 /* The file a manifest gives for @name: NULL without one. -errno only for a broken registry. */
 static int registered_file(const char *name, enum alt_module_kind kind, char **ret, struct alt_error *err)
 {
-	const char *dir = secure_getenv("ALTITUDE_REGISTRY");
-	struct manifest **list;
-	size_t count;
-	int r = registry_read(dir ? dir : REGISTRY_DIR, &list, &count, err);
+	struct manifest *m;
+	int r = manifest_find(name, kind, &m, err);
 
-	if (r < 0)
+	if (r < 0 || !m)
 		return r;
-	for (size_t i = 0; i < count; i++) {
-		struct manifest *m = list[i];
-
-		if (!*ret && !r && !strcmp(m->name, name) && !strcmp(m->kind, manifest_kinds[kind])) {
-			if (m->start == START_DISABLED)
-				r = alt_error_set(err, -EPERM, "module '%s' is disabled by its manifest in '%s'", name,
-						  dir ? dir : REGISTRY_DIR);
-			else if (m->module)
-				*ret = strdup(m->module);
-		}
-		manifest_free(m);
-	}
-	free(list);
+	if (m->start == START_DISABLED)
+		r = alt_error_set(err, -EPERM, "module '%s' is disabled by its manifest in '%s'", name, registry_directory());
+	else if (m->module)
+		*ret = m->module[0] == '/' || strchr(m->module, '.') ? strdup(m->module) : NULL;
+	if (!r && m->module && !*ret && asprintf(ret, "%s.so", m->module) < 0)
+		r = -ENOMEM;
+	manifest_free(m);
 	return r;
 }
 
@@ -365,7 +355,7 @@ static int locate(const char *name, enum alt_module_kind kind, char **ret, struc
 		return r;
 	if (!file && asprintf(&file, "%s.so", name) < 0)
 		return -ENOMEM;
-	*ret = search_all(file);
+	*ret = *file == '/' ? realpath(file, NULL) : search_all(file);
 	free(file);
 	if (*ret)
 		return 0;

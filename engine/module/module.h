@@ -35,7 +35,8 @@ void module_release(struct module *m, const char *who);
 int module_unload(struct module *m, struct alt_error *err);
 
 /* The registry: one INI file a module in $ALTITUDE_REGISTRY, else /etc/altitude/registry.d. */
-struct manifest_instance { char *name, *altitude; uint32_t flags; /* 1: no automatic attach, 2: no manual attach */ };
+enum manifest_instance_flags { MANIFEST_NO_AUTOMATIC = 1u << 0, MANIFEST_NO_MANUAL = 1u << 1 };
+struct manifest_instance { char *name, *altitude; uint32_t flags; };
 struct manifest {
 	char *name, *module, *kind, *group, *default_instance;
 	enum start_type start;
@@ -45,6 +46,9 @@ struct manifest {
 };
 int manifest_parse(const char *path, struct manifest **ret, struct alt_error *err);  /* regular file, at most 64 KiB */
 void manifest_free(struct manifest *m);
+const char *registry_directory(void);          /* $ALTITUDE_REGISTRY, else the installed one */
+/* The manifest of @name, to be freed; *ret NULL when there is none. -errno only for a broken registry. */
+int manifest_find(const char *name, enum alt_module_kind kind, struct manifest **ret, struct alt_error *err);
 /* All manifests in start order: start type, then group (bottom first; none last) for boot and system, then order. */
 int registry_read(const char *dir, struct manifest ***ret, size_t *count, struct alt_error *err);
 

@@ -19,6 +19,9 @@ static const char *const groups[] = {
 	"FSFilter Replication", "FSFilter Anti-Virus", "FSFilter Undelete", "FSFilter Activity Monitor",
 	"FSFilter Top", "Filter",
 };
+#ifndef ALTITUDE_REGISTRY_DIR
+#define ALTITUDE_REGISTRY_DIR "/etc/altitude/registry.d"
+#endif
 #define GROUPS (sizeof(groups) / sizeof(*groups))
 
 static size_t group_rank(const struct manifest *m)
@@ -100,5 +103,32 @@ int registry_read(const char *dir, struct manifest ***ret, size_t *count, struct
 	qsort(list, have, sizeof(*list), start_order);
 	*ret = list;
 	*count = have;
+	return 0;
+}
+
+const char *registry_directory(void)
+{
+	const char *dir = secure_getenv("ALTITUDE_REGISTRY");
+
+	return dir ? dir : ALTITUDE_REGISTRY_DIR;
+}
+
+int manifest_find(const char *name, enum alt_module_kind kind, struct manifest **ret, struct alt_error *err)
+{
+	static const char *const kinds[] = { "?", "filter", "filesystem", "blockdev" };
+	struct manifest **list;
+	size_t count;
+	int r = registry_read(registry_directory(), &list, &count, err);
+
+	*ret = NULL;
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++) {
+		if (!*ret && !strcmp(list[i]->name, name) && !strcmp(list[i]->kind, kinds[kind]))
+			*ret = list[i];
+		else
+			manifest_free(list[i]);
+	}
+	free(list);
 	return 0;
 }

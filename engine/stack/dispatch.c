@@ -22,9 +22,9 @@
  * Anything else is a second completion, and the verifier's business.
  */
 #include "stack/compiled.h"
+#include <altitude/log.h>
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +37,7 @@ static void run(struct op *op);
 /* A module that breaks the contract is named at once; there is no going on with an operation nobody owns. */
 static void broken(const struct op *op, const struct alt_instance *in, const char *what)
 {
-	fprintf(stderr, "altitude: verifier: %s '%s' broke the contract of operation '%s': %s\n",
+	alt_log(LOG_ERR, "verifier: %s '%s' broke the contract of operation '%s': %s",
 		in ? "filter" : "file system", in ? in->name : op->pub.volume->fs->name, alt_op_name(op->pub.code), what);
 	if (getenv("ALTITUDE_VERIFY"))
 		abort();
