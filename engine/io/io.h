@@ -180,6 +180,7 @@ struct alt_node *node_intern(struct alt_volume *v, const struct alt_entry *e,
 			     const struct alt_filesystem_registration *owner); /* counted; NULL without memory */
 void node_remember(struct alt_node *n, uint64_t count);                 /* the kernel is told */
 void node_forget(struct alt_volume *v, uint64_t number, uint64_t count);
+struct alt_node *node_child(struct alt_node *dir, const char *name);    /* known by this name: counted, or NULL */
 int node_name_bind(struct alt_node *parent, const char *name, struct alt_node *n);
 void node_name_unbind(struct alt_node *parent, const char *name);
 int node_name_move(struct alt_node *from, const char *name, struct alt_node *to, const char *new_name, bool exchange);

@@ -270,6 +270,20 @@ void node_forget(struct alt_volume *v, uint64_t number, uint64_t count)
 	alt_node_unref(n);
 }
 
+struct alt_node *node_child(struct alt_node *dir, const char *text)
+{
+	struct alt_volume *v = dir->volume;
+	struct alt_node *n = NULL;
+	struct io_name *name;
+
+	pthread_rwlock_rdlock(&v->tree);
+	name = *name_slot_locked(v, dir, text);
+	if (name && node_ref_try(name->node))
+		n = name->node;
+	pthread_rwlock_unlock(&v->tree);
+	return n;
+}
+
 int node_name_bind(struct alt_node *parent, const char *text, struct alt_node *n)
 {
 	struct alt_volume *v = n->volume;

@@ -20,12 +20,15 @@ static bool views(const struct alt_filter_registration *reg, int code)
 
 static bool wanted(const struct alt_filter_registration *reg, int code, struct stack_entry *e)
 {
+	bool own = false;
+
 	e->pre = NULL;
 	e->post = NULL;
 	e->flags = 0;
 	for (const struct alt_callback *c = reg->callbacks; c && c->code != ALT_OP_END; c++) {
-		if ((int)c->code != code)
+		if ((int)c->code != code && !(c->code == ALT_OP_ALL && !own))
 			continue;
+		own = (int)c->code == code;
 		e->pre = c->pre;
 		e->post = c->post;
 		e->flags = c->flags;

@@ -42,5 +42,7 @@ int stack_enter(struct op *op, struct alt_instance *below);
 void stack_drain(struct alt_instance *in);
 /* One operation less that may call @in. */
 void stack_leave(struct alt_instance *in);
+/* Send the RELEASE of @file to those below @in, not awaited; takes the reference. */
+void stack_release_below(struct alt_instance *in, struct alt_file *file);
 
 #endif

@@ -61,6 +61,13 @@ static void pend_begin(struct op *op)
 	atomic_store(&op->pend, PEND_RUNNING);
 }
 
+/* The callback gave the operation back itself: nobody may resume it. */
+static void pend_not(struct op *op)
+{
+	if (atomic_exchange(&op->pend, PEND_NONE) == PEND_RESUMED)
+		broken(op, NULL, "completed, and not kept");
+}
+
 static bool endless(const struct op *op)
 {
 	return op->pub.code == ALT_OP_SETLK && (op->rq.params.bits & ALT_PARAM_WAIT);
@@ -242,15 +249,19 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 			frame_over(f);
 		break;
 	case ALT_PRE_COMPLETE:
-		if (op->pub.status > 0 || (never_fails(op) && op->pub.status))
+		r = op->pub.status;
+		if (r > 0 || (never_fails(op) && r))
 			broken(op, f->in, "COMPLETE with a status that is none");
 		frame_over(f);
-		turn_round(op, op->pub.status > 0 ? -EIO : op->pub.status);
+		if (!r || !never_fails(op))
+			turn_round(op, r > 0 ? -EIO : r);
 		break;
 	default:
-		broken(op, f->in, "unknown answer of a pre-operation");
+		broken(op, f->in, decision == ALT_PRE_DISALLOW_FASTIO ? "DISALLOW_FASTIO for an operation that may block" :
+								       "unknown answer of a pre-operation");
 		frame_over(f);
-		turn_round(op, -EIO);
+		if (!never_fails(op))
+			turn_round(op, -EIO);
 	}
 	op->at++;
 	if (op->phase == PHASE_UP)
@@ -269,17 +280,18 @@ static void worker_run(void *arg)
 static bool to_worker(struct op *op)
 {
 	op->pub.flags = (op->pub.flags & ~(uint32_t)ALT_OP_FAST) | ALT_OP_REISSUED;
+	if (synchronized(op))
+		return true; /* a post above is to run on this thread, which waits anyway */
 	return !workers_give(op->pub.volume, worker_run, op);
 }
 
 /* Asked again from a worker. FAST is off the second time; a filter that says it again would ask for ever. */
 static bool pre_again(struct op *op, struct op_frame *f)
 {
-	params_commit(op);
+	op->edit = NULL;
+	op->pub.flags &= ~(uint32_t)ALT_OP_DIRTY;
 	if (!(op->pub.flags & ALT_OP_FAST)) {
-		broken(op, f->in, "DISALLOW_FASTIO for an operation that may block");
-		frame_over(f);
-		turn_round(op, -EIO);
+		pre_decided(op, f, ALT_PRE_DISALLOW_FASTIO, NULL);
 		return true;
 	}
 	atomic_store(&f->state, FRAME_WAITING);
@@ -312,13 +324,17 @@ static bool step_down(struct op *op)
 	}
 	pend_begin(op);
 	decision = f->pre(&op->pub, f->in, &ctx);
-	if (decision == ALT_PRE_DISALLOW_FASTIO)
+	if (decision == ALT_PRE_DISALLOW_FASTIO) {
+		pend_not(op);
 		return pre_again(op, f);
+	}
 	if (decision == ALT_PRE_PENDING) {
 		if (!pend_keep(op))
 			return false;
 		decision = op->decision;
 		ctx = op->decision_ctx;
+	} else {
+		pend_not(op);
 	}
 	pre_decided(op, f, decision, ctx);
 	return true;
@@ -360,6 +376,10 @@ static int absent(struct op *op)
 
 static void served(struct op *op, int status)
 {
+	if (status > 0 || status <= -512) {
+		broken(op, NULL, "the handler's answer is neither 0, -errno nor ALT_PENDING");
+		status = -EIO;
+	}
 	op->pub.status = never_fails(op) ? 0 : status;
 	op_settle(op);
 	op->phase = PHASE_UP;
@@ -384,10 +404,8 @@ static bool step_serve(struct op *op)
 		if (!pend_keep(op))
 			return false;
 		r = op->completed;
-	}
-	if (r > 0 || r <= -512) {
-		broken(op, NULL, "the handler's answer is neither 0, -errno nor ALT_PENDING");
-		r = -EIO;
+	} else {
+		pend_not(op);
 	}
 	served(op, r);
 	return true;
@@ -406,6 +424,27 @@ void alt_op_complete(struct alt_op *pub, int status)
 }
 
 /* ---- up ---- */
+
+/*
+ * The post is over. One that turns a success into a failure does not undo what was done; an open it refused is
+ * released by those who opened it, below.   Source: FltCancelFileOpen.
+ */
+static void post_over(struct op *op, struct op_frame *f)
+{
+	struct alt_file *file = op->pub.r.file;
+
+	if (never_fails(op))
+		op->pub.status = 0;
+	if (op->pub.status < 0 && op->opened && file) {
+		op->opened = false;
+		op->pub.r.file = NULL;
+		if (op->pub.file == file)
+			op->pub.file = NULL;
+		stack_release_below(f->in, file);
+	}
+	frame_over(f);
+	op->at--;
+}
 
 static bool step_up(struct op *op)
 {
@@ -427,13 +466,12 @@ static bool step_up(struct op *op)
 	if (f->post) {
 		pend_begin(op);
 		answer = f->post(&op->pub, f->in, f->ctx);
-		if (answer == ALT_POST_MORE_PROCESSING && !pend_keep(op))
+		if (answer != ALT_POST_MORE_PROCESSING)
+			pend_not(op);
+		else if (!pend_keep(op))
 			return false;
 	}
-	if (never_fails(op))
-		op->pub.status = 0;
-	frame_over(f);
-	op->at--;
+	post_over(op, f);
 	return true;
 }
 
@@ -444,8 +482,7 @@ void alt_op_resume_post(struct alt_op *pub)
 	alt_op_clear_cancel(pub);
 	if (!pend_resume(op))
 		return;
-	frame_over(&op->frames[op->at]);
-	op->at--;
+	post_over(op, &op->frames[op->at]);
 	run(op);
 }
 

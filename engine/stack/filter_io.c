@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <semaphore.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void generated_done(struct op *op)
 {
@@ -102,6 +103,31 @@ int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, 
 	}
 	op_end(op);
 	return r;
+}
+
+static void released_done(struct op *op)
+{
+	struct alt_file *file = op->pub.file;
+
+	op->pub.file = NULL;
+	op_end(op);
+	file_unref(file); /* the operation's reference */
+	file_unref(file); /* the opener's */
+}
+
+void stack_release_below(struct alt_instance *in, struct alt_file *file)
+{
+	struct op *op = generated_new(in, ALT_OP_RELEASE, file->node, file);
+
+	if (!op) {
+		file_abandon(file);
+		return;
+	}
+	if (file->node->rec.type == S_IFDIR)
+		op->pub.code = ALT_OP_RELEASEDIR;
+	op->rq.params.flags = file->flags;
+	op->done = released_done;
+	stack_run(op, in);
 }
 
 void alt_io_close(struct alt_instance *in, struct alt_file *file)

@@ -3,7 +3,7 @@
  * activity_monitor: who did what. A record for each finished operation: time of day, process name, pid,
  * user, operation, path, result, microseconds; in a bounded ring that "altitude watch" drains, and in a file.
  */
-#include <altitude/filter.h>
+#include <altitude/kit/text.h>
 
 #include <errno.h>
 #include <limits.h>
@@ -27,47 +27,6 @@ struct start {
 	uint64_t us;
 	char program[16];
 };
-
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
-}
-
-/* What the operation is about, on one line of text whatever bytes the name has. */
-static const char *op_path(const struct alt_op *op, char *buf, size_t size)
-{
-	int r;
-
-	switch (op->code) {
-	case ALT_OP_LOOKUP: case ALT_OP_MKNOD: case ALT_OP_MKDIR: case ALT_OP_SYMLINK: case ALT_OP_LINK:
-	case ALT_OP_UNLINK: case ALT_OP_RMDIR: case ALT_OP_RENAME: case ALT_OP_CREATE:
-		r = alt_node_path_at(op->node, op->p->name, buf, size);
-		break;
-	default:
-		r = alt_node_path(op->node, buf, size);
-	}
-	if (r < 0)
-		return r == -ENOENT ? "(no name)" : "(unknown)";
-	for (char *c = buf; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
-	return buf;
-}
-
-/* Bytes for what moves data, 0, or the name of the error. */
-static const char *op_result(const struct alt_op *op, char *buf, size_t size)
-{
-	const char *name = op->status < 0 ? strerrorname_np(-op->status) : NULL;
-	bool bytes = op->code == ALT_OP_READ || op->code == ALT_OP_WRITE || op->code == ALT_OP_COPY_FILE_RANGE;
-
-	if (name)
-		return name;
-	snprintf(buf, size, "%zd", op->status ? (ssize_t)op->status : bytes ? (ssize_t)op->r.size : 0);
-	return buf;
-}
 
 static void monitor_push(struct monitor *m, char *line)
 {
@@ -149,7 +108,7 @@ static enum alt_pre monitor_pre(struct alt_op *op, struct alt_instance *in, void
 	for (char *c = s->program; *c; c++)
 		if ((unsigned char)*c <= ' ' || *c == 0x7f)
 			*c = '?';
-	s->us = now_us();
+	s->us = alt_now_us();
 	*ctx = s;
 	return ALT_PRE_SUCCESS_WITH_CALLBACK;
 }
@@ -158,7 +117,7 @@ static enum alt_post monitor_post(struct alt_op *op, struct alt_instance *in, vo
 {
 	struct monitor *m = alt_instance_data(in);
 	const struct start *s = ctx;
-	uint64_t us = now_us() - s->us;
+	uint64_t us = alt_now_us() - s->us;
 	char path[PATH_MAX], result[32], clock[32], *line;
 	struct timespec ts;
 	struct tm tm;
@@ -167,9 +126,9 @@ static enum alt_post monitor_post(struct alt_op *op, struct alt_instance *in, vo
 		return ALT_POST_FINISHED;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	strftime(clock, sizeof(clock), "%H:%M:%S", localtime_r(&ts.tv_sec, &tm));
-	if (asprintf(&line, "%s.%06ld %s %u %u %s %s %s %llu", clock, ts.tv_nsec / 1000, s->program,
-		     op->caller.pid, op->caller.uid, alt_op_name(op->code), op_path(op, path, sizeof(path)),
-		     op_result(op, result, sizeof(result)), (unsigned long long)us) < 0)
+	if (asprintf(&line, "%s.%06ld %-15s %7u %5u %-15s %-32s %-12s %6llu", clock, ts.tv_nsec / 1000, s->program,
+		     op->caller.pid, op->caller.uid, alt_op_name(op->code), alt_path_or_why(op, in, path, sizeof(path)),
+		     alt_result_text(op, result, sizeof(result)), (unsigned long long)us) < 0)
 		line = NULL;
 	if (line && m->file)
 		fprintf(m->file, "%s\n", line);
@@ -242,15 +201,8 @@ static const struct alt_option options[] = {
 	{ NULL, NULL, NULL }
 };
 
-#define BOTH(code) { ALT_OP_##code, monitor_pre, monitor_post, 0 }
 static const struct alt_callback callbacks[] = {
-	BOTH(LOOKUP), BOTH(GETATTR), BOTH(SETATTR), BOTH(ACCESS), BOTH(READLINK), BOTH(MKNOD),
-	BOTH(MKDIR), BOTH(SYMLINK), BOTH(LINK), BOTH(UNLINK), BOTH(RMDIR), BOTH(RENAME),
-	BOTH(CREATE), BOTH(TMPFILE), BOTH(OPEN), BOTH(READ), BOTH(WRITE), BOTH(FLUSH),
-	BOTH(RELEASE), BOTH(FSYNC), BOTH(OPENDIR), BOTH(READDIR), BOTH(RELEASEDIR), BOTH(FSYNCDIR),
-	BOTH(GETXATTR), BOTH(SETXATTR), BOTH(LISTXATTR), BOTH(REMOVEXATTR), BOTH(GETLK),
-	BOTH(SETLK), BOTH(FALLOCATE), BOTH(LSEEK), BOTH(COPY_FILE_RANGE), BOTH(IOCTL), BOTH(POLL),
-	BOTH(BMAP), BOTH(STATFS), BOTH(SYNCFS),
+	{ ALT_OP_ALL, monitor_pre, monitor_post, 0 },
 	{ .code = ALT_OP_END }
 };
 

@@ -79,15 +79,8 @@ static void stats_teardown_complete(struct alt_instance *in, uint32_t reason)
 	free(alt_instance_data(in));
 }
 
-#define BOTH(code) { ALT_OP_##code, stats_pre, stats_post, 0 }
 static const struct alt_callback callbacks[] = {
-	BOTH(LOOKUP), BOTH(GETATTR), BOTH(SETATTR), BOTH(ACCESS), BOTH(READLINK), BOTH(MKNOD),
-	BOTH(MKDIR), BOTH(SYMLINK), BOTH(LINK), BOTH(UNLINK), BOTH(RMDIR), BOTH(RENAME),
-	BOTH(CREATE), BOTH(TMPFILE), BOTH(OPEN), BOTH(READ), BOTH(WRITE), BOTH(FLUSH),
-	BOTH(RELEASE), BOTH(FSYNC), BOTH(OPENDIR), BOTH(READDIR), BOTH(RELEASEDIR), BOTH(FSYNCDIR),
-	BOTH(GETXATTR), BOTH(SETXATTR), BOTH(LISTXATTR), BOTH(REMOVEXATTR), BOTH(GETLK),
-	BOTH(SETLK), BOTH(FALLOCATE), BOTH(LSEEK), BOTH(COPY_FILE_RANGE), BOTH(IOCTL), BOTH(POLL),
-	BOTH(BMAP), BOTH(STATFS), BOTH(SYNCFS),
+	{ ALT_OP_ALL, stats_pre, stats_post, 0 },
 	{ .code = ALT_OP_END }
 };
 

@@ -59,7 +59,8 @@ enum alt_op_code {
 	ALT_OP_BMAP,
 	ALT_OP_STATFS,
 	ALT_OP_SYNCFS,
-	ALT_OP_COUNT
+	ALT_OP_COUNT,
+	ALT_OP_ALL = ALT_OP_COUNT, /* in a table of callbacks: each operation that has no line of its own */
 };
 
 /** Answer of a file system's handler: the operation is answered later, by alt_op_complete(). */
