@@ -2,17 +2,55 @@
 /* The blob the filter sees follows a header; lists are short (one entry an instance), so they are walked. */
 #include "io/io.h"
 #include <altitude/context.h>
+#include <altitude/log.h>
 
 #include <errno.h>
 #include <stdlib.h>
 
+struct contexts_live {
+	_Atomic uint32_t count;              /* contexts ever linked and not yet freed, and one for the instance */
+	_Atomic bool closed;                 /* the instance is going: nothing more is linked */
+};
+
 struct context {
 	struct context *next;                /* [volume.contexts_lock] */
 	struct alt_instance *in;             /* set while linked */
+	struct contexts_live *live;          /* from the first link on */
 	_Atomic uint32_t refs;
 	void (*cleanup)(void *);
 	_Alignas(16) char bytes[];
 };
+
+struct contexts_live *contexts_live_new(void)
+{
+	struct contexts_live *live = calloc(1, sizeof *live);
+
+	if (live)
+		atomic_init(&live->count, 1);
+	return live;
+}
+
+static void live_drop(struct contexts_live *live)
+{
+	if (atomic_fetch_sub(&live->count, 1) == 1)
+		free(live);
+}
+
+void contexts_close(struct contexts_live *live)
+{
+	atomic_store(&live->closed, true);
+}
+
+void contexts_verify(struct contexts_live *live, const char *who)
+{
+	uint32_t left = live ? atomic_load(&live->count) - 1 : 0;
+
+	if (left && who)
+		alt_log(LOG_ERR, "verifier: filter '%s' leaks %u context%s: got or referenced, never released", who, left,
+			left == 1 ? "" : "s");
+	if (live)
+		live_drop(live);
+}
 
 static struct context *context_of(void *blob)
 {
@@ -46,6 +84,8 @@ void alt_context_unref(void *blob)
 		return;
 	if (c->cleanup)
 		c->cleanup(blob);
+	if (c->live)
+		live_drop(c->live);
 	free(c);
 }
 
@@ -65,7 +105,10 @@ static int set(struct alt_volume *v, struct context **list, struct alt_instance 
 	pthread_mutex_lock(&v->contexts_lock);
 	at = find_locked(list, in);
 	old = *at;
-	if (c->in) {
+	if (atomic_load(&instance_live(in)->closed)) {
+		r = -ESHUTDOWN;
+		old = NULL;
+	} else if (c->in) {
 		r = -EALREADY;
 		old = NULL;
 	} else if (old && mode == ALT_CONTEXT_KEEP) {
@@ -75,6 +118,10 @@ static int set(struct alt_volume *v, struct context **list, struct alt_instance 
 	} else {
 		c->next = old ? old->next : NULL;
 		c->in = in;
+		if (!c->live) {
+			c->live = instance_live(in);
+			atomic_fetch_add(&c->live->count, 1);
+		}
 		atomic_fetch_add(&c->refs, 1);
 		*at = c;
 		if (old)

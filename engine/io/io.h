@@ -192,6 +192,15 @@ void file_unref(struct alt_file *f);
 /* The kernel will send no RELEASE (abort, lost answer): the file system still gets one. Takes the kernel's reference. */
 void file_abandon(struct alt_file *f);
 
+/*
+ * How many contexts of one instance exist. Outlives the instance when some leak: verify gives it up (NULL is fine), and
+ * names the filter when @who is not NULL.
+ */
+struct contexts_live *contexts_live_new(void);
+void contexts_close(struct contexts_live *live);               /* from here on set answers -ESHUTDOWN */
+void contexts_verify(struct contexts_live *live, const char *who);
+struct contexts_live *instance_live(struct alt_instance *in);  /* stack's: io knows no more of an instance */
+
 /* Contexts of one instance go; with a NULL instance, all. */
 void contexts_drop(struct context **list, struct alt_volume *v, struct alt_instance *in);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/slot.h"
+#include <altitude/log.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,9 @@ void volume_free(struct alt_volume *v)
 	contexts_drop(&v->contexts, v, NULL);
 	if (v->root)
 		alt_node_unref(v->root);
+	if (v->nodes)
+		alt_log(LOG_ERR, "verifier: %zu node%s of '%s' still referenced at its end: a module took a reference and kept it",
+			v->nodes, v->nodes == 1 ? " is" : "s are", v->name);
 	if (v->fs && v->fs->unmount)
 		v->fs->unmount(v);
 	slot_table_fini(&v->node_slots);

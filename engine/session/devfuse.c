@@ -11,6 +11,7 @@
  */
 #include "session/internal.h"
 #include "base/base.h"
+#include <altitude/log.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -252,10 +253,19 @@ int session_end_fd(const struct session *s)
 	return s->stop_fd;
 }
 
+static void inflight_report(struct alt_volume *v)
+{
+	pthread_mutex_lock(&v->inflight_lock);
+	for (struct op *op = v->inflight; op; op = op->next)
+		alt_log(LOG_WARNING, "the end of '%s' waits for '%s' of process %u, kept by a filter or by file system '%s'",
+			v->name, alt_op_name(op->pub.code), op->pub.caller.pid, v->fs->name);
+	pthread_mutex_unlock(&v->inflight_lock);
+}
+
 /* Operations somebody keeps are cancelled and awaited: after this, no module holds one. */
 static void inflight_end(struct alt_volume *v)
 {
-	for (;;) {
+	for (unsigned looks = 1;; looks++) {
 		struct op *op;
 
 		pthread_mutex_lock(&v->inflight_lock);
@@ -272,6 +282,8 @@ static void inflight_end(struct alt_volume *v)
 		} else if (empty) {
 			return;
 		} else {
+			if (looks % 5000 == 0)
+				inflight_report(v);
 			poll(NULL, 0, 1);
 		}
 	}

@@ -10,6 +10,9 @@
 #include "base/base.h"
 #include "stack/stack.h"
 
+/* Of a frame in an operation; see dispatch.c. */
+enum frame_state { FRAME_WAITING, FRAME_IN_PRE, FRAME_OWED, FRAME_IN_POST, FRAME_OVER };
+
 struct stack_row {
 	int count;
 	struct stack_entry {

@@ -29,7 +29,6 @@
 #include <string.h>
 
 enum phase { PHASE_DOWN, PHASE_SERVE, PHASE_UP, PHASE_DONE };
-enum frame_state { FRAME_WAITING, FRAME_IN_PRE, FRAME_OWED, FRAME_IN_POST, FRAME_OVER };
 enum pend { PEND_NONE, PEND_RUNNING, PEND_PENDED, PEND_AWAITED, PEND_RESUMED };
 
 static void run(struct op *op);

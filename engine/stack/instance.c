@@ -8,12 +8,15 @@
  * teardown-complete. From teardown-start on no new operation reaches it; at teardown-complete none is left.
  */
 #include "stack/compiled.h"
+#include <altitude/log.h>
 #include <altitude/ntstatus.h>
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define REPORT_LOOKS 300 /* of 10 ms each: every three seconds a drain says what it waits for */
 
 static void options_free(struct io_option *o)
 {
@@ -29,6 +32,7 @@ static void instance_free(struct alt_instance *in)
 	if (!in)
 		return;
 	options_free(in->options);
+	contexts_verify(in->live, NULL);
 	free(in->name);
 	free(in->altitude);
 	free(in);
@@ -126,9 +130,10 @@ static int instance_new(struct alt_volume *v, struct alt_filter *filter, const c
 	in->options = options;
 	in->filter = filter;
 	in->volume = v;
+	in->live = contexts_live_new();
 	in->name = strdup(name ? name : filter->name);
 	in->altitude = strdup(altitude ? altitude : "");
-	if (!in->name || !in->altitude) {
+	if (!in->live || !in->name || !in->altitude) {
 		instance_free(in);
 		return -ENOMEM;
 	}
@@ -208,14 +213,41 @@ void stack_leave(struct alt_instance *in)
 	}
 }
 
+/* Who is being waited for, in words a person can act on. */
+static void drain_report(struct alt_instance *in)
+{
+	struct alt_volume *v = in->volume;
+
+	pthread_mutex_lock(&v->inflight_lock);
+	for (struct op *op = v->inflight; op; op = op->next) {
+		const char *where = v->fs->name;
+		bool ours = false;
+
+		for (int i = 0; i < op->nframes; i++) {
+			int state = atomic_load(&op->frames[i].state);
+
+			ours = ours || (op->frames[i].in == in && state != FRAME_OVER);
+			if (state == FRAME_IN_PRE || state == FRAME_IN_POST)
+				where = op->frames[i].in->name;
+		}
+		if (ours)
+			alt_log(LOG_WARNING, "detaching '%s' from '%s' waits for '%s' of process %u, which is inside '%s'",
+				in->name, v->name, alt_op_name(op->pub.code), op->pub.caller.pid, where);
+	}
+	pthread_mutex_unlock(&v->inflight_lock);
+}
+
 /* A leave that read the state just before it changed signals nobody: hence the look every 10 ms, which also drains anew. */
 static void drain_wait(struct alt_instance *in)
 {
 	struct stack_volume *sv = in->volume->sv;
 	struct timespec until;
+	int looks = 0;
 
 	while (atomic_load(&in->ops)) {
 		stack_drain(in);
+		if (looks++ % REPORT_LOOKS == REPORT_LOOKS - 1)
+			drain_report(in);
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_nsec += 10000000;
 		if (until.tv_nsec >= 1000000000) {
@@ -270,9 +302,12 @@ static void teardown(struct alt_instance *in, uint32_t reason)
 	if (reg->teardown_start)
 		reg->teardown_start(in, reason);
 	drain_wait(in);
+	contexts_close(in->live);
 	contexts_drop_all(in);
 	if (reg->teardown_complete)
 		reg->teardown_complete(in, reason);
+	contexts_verify(in->live, in->name);
+	in->live = NULL;
 	atomic_store(&in->state, INSTANCE_GONE);
 	atomic_fetch_sub(&in->filter->instances, 1);
 	instance_free(in);
@@ -351,6 +386,11 @@ void stack_volume_fini(struct alt_volume *v)
 	pthread_cond_destroy(&v->sv->changed);
 	free(v->sv);
 	v->sv = NULL;
+}
+
+struct contexts_live *instance_live(struct alt_instance *in)
+{
+	return in->live;
 }
 
 const char *alt_instance_name(const struct alt_instance *in)

@@ -35,6 +35,7 @@ struct alt_instance {
 	struct io_option *options;
 	void *data;
 	_Atomic int state;
+	struct contexts_live *live;                        /* its contexts that somebody still counts */
 	_Atomic int64_t ops;                               /* operations that may still call it */
 	alt_report_fn *stats, *watch;
 	struct alt_instance *below;                        /* [sv lock] the volume's list, top first */
