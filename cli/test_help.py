@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: MIT
+"""--help, the man page and the completions name the same commands and options; mistakes are told in one line."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+MAN = (ROOT / "cli/altitude.1.md").read_text()
+SOURCES = {path.name: path.read_text() for path in (ROOT / "cli").glob("*.c")}
+COMMANDS = re.findall(r"^\s*\.name = \"([a-z-]+)\",", "\n".join(SOURCES.values()), re.M)
+COMPLETIONS = ROOT / "setup/completions"
+
+
+def help_of(altitude, command):
+    """(operands, {long: (letter, value)}) as --help tells them."""
+    text = altitude(command, "--help").stdout
+    operands = re.match(rf"usage: altitude {command} \[OPTION\]\.\.\.(?: (.*))?\n", text)[1] or ""
+    options = {}
+    for letter, name, value in re.findall(r"^  -(.), --([a-z-]+)(?: (\S+))?  ?", text, re.M):
+        options[name] = (letter, value)
+    assert options.pop("help") == ("h", "")
+    return operands, options
+
+
+def man_of(command):
+    section = re.search(rf"^## {command}(?: ([^\n]*))?\n(.*?)^#", MAN, re.M | re.S)
+    assert section, f"cli/altitude.1.md has no '## {command}'"
+    options = {name: (letter, value) for letter, name, value in
+               re.findall(r"^\*\*-(.)\*\*, \*\*\\--([a-z-]+)\*\*(?: \*(.+)\*)?$", section[2], re.M)}
+    assert len(options) == len(re.findall(r"^\*\*-", section[2], re.M))
+    return section[1] or "", options
+
+
+def test_help_and_man_page_have_the_same_commands(altitude):
+    text = altitude("--help").stdout
+    listed = re.findall(r"^  ([a-z-]+)  +\S", text, re.M)
+    assert sorted(listed) == sorted(COMMANDS)
+    assert listed == re.findall(r"^## ([a-z-]+)", re.search(r"^# COMMANDS\n(.*?)^# ", MAN, re.M | re.S)[1], re.M)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_man_page_have_the_same_options(altitude, command):
+    assert man_of(command) == help_of(altitude, command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_opens_with_the_summary_of_the_list(altitude, command):
+    summary = re.search(rf"^  {command} +(.*)$", altitude("--help").stdout, re.M)[1]
+    assert altitude(command, "--help").stdout.splitlines()[2] == summary + "."
+    assert altitude(command, "-h").stdout == altitude(command, "--help").stdout
+
+
+def test_help_goes_to_standard_output_and_a_missing_command_to_standard_error(altitude):
+    helped, lost = altitude("--help"), altitude(check=False)
+    assert helped.stderr == "" and lost.stdout == ""
+    assert helped.stdout == lost.stderr and lost.returncode == 2
+    assert altitude("help").stdout == helped.stdout
+
+
+def test_version_is_that_of_the_build(altitude):
+    version = re.search(r"version: '([\d.]+)'", (ROOT / "meson.build").read_text())[1]
+    assert altitude("--version").stdout == f"altitude {version}\n"
+
+
+def test_environment_variables_that_are_read_are_in_the_man_page():
+    read = set()
+    for path in [*ROOT.glob("engine/*/*.c"), *ROOT.glob("cli/*.c")]:
+        if not path.name.startswith("test_"):
+            read |= set(re.findall(r'getenv\("(\w+)"\)', path.read_text()))
+    section = re.search(r"^# ENVIRONMENT\n(.*?)^# ", MAN, re.M | re.S)[1]
+    assert read == set(re.findall(r"^\*\*(\w+)\*\*$", section, re.M))
+
+
+def test_status_values_that_are_told_are_in_the_man_page():
+    table = dict(re.findall(r"X\((STATUS_\w+), +(0x[0-9A-F]{8})u,", (ROOT / "include/altitude/ntstatus.h").read_text()))
+    told = set()
+    for path in ROOT.glob("engine/*/*.c"):
+        if not path.name.startswith("test_"):
+            told |= set(re.findall(r"alt_error_status\(\w+(?:->\w+)?, (STATUS_\w+)", path.read_text()))
+    section = re.search(r"^# DIAGNOSTICS\n(.*?)^# ", MAN, re.M | re.S)[1]
+    explained = {name: number for number, name in re.findall(r"^(0x\w+) (STATUS_\w+)$", section, re.M)}
+    assert explained == {name: table[name] for name in told}
+
+
+# ---- completions ----
+
+def test_bash_completes_what_help_tells(altitude):
+    def complete(*words):
+        script = f'. "{COMPLETIONS}/altitude.bash"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _altitude; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", script, "bash", *words], env=dict(os.environ, PATH="/usr/bin:/bin"),
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert sorted(complete("altitude", "")) == sorted([*COMMANDS, "--help", "--version"])
+    assert complete("altitude", "unm") == ["unmount"]
+    for command in COMMANDS:
+        known = [f"--{name}" for name in help_of(altitude, command)[1]]
+        assert sorted(complete("altitude", command, "-")) == sorted([*known, "--help"])
+    filesystems = sorted(f"{path.parent.name}:" for path in ROOT.glob("filesystems/*/*.7.md"))
+    assert sorted(word for word in complete("altitude", "mount", "") if word.endswith(":")) == filesystems
+    assert "nonempty" in complete("altitude", "mount", "-o", "no")
+
+
+def test_fish_completes_what_help_tells(altitude):
+    text = (COMPLETIONS / "altitude.fish").read_text()
+    assert re.findall(r"__fish_use_subcommand -f -a (\S+)", text) == re.findall(r"^  ([a-z-]+)  +", altitude("--help").stdout, re.M)
+    for command in COMMANDS:
+        lines = re.findall(rf"__fish_seen_subcommand_from {command}' -s (.) -l (\S+) -(.)", text)
+        said = {name: (letter, takes == "x") for letter, name, takes in lines}
+        assert said.pop("help") == ("h", False)
+        assert said == {name: (letter, bool(value)) for name, (letter, value) in help_of(altitude, command)[1].items()}
+
+
+def test_zsh_completes_what_help_tells(altitude):
+    text = (COMPLETIONS / "_altitude").read_text()
+    assert re.findall(r"^\t\t['\"]([a-z-]+):", text, re.M) == re.findall(r"^  ([a-z-]+)  +", altitude("--help").stdout, re.M)
+    blocks = {}
+    for names, body in re.findall(r"^\t\t([a-z][a-z |-]*)\)(.*?);;", text, re.M | re.S):
+        for name in names.split(" | "):
+            blocks[name] = body
+    for command in COMMANDS:
+        said = {name: (letter, bool(value)) for letter, name, value in
+                re.findall(r"\{-(.),--([a-z-]+)\}'\[[^]]*\](:?)", blocks[command])}
+        assert said.pop("help") == ("h", False)
+        assert said == {name: (letter, bool(value)) for name, (letter, value) in help_of(altitude, command)[1].items()}
+
+
+@pytest.mark.parametrize("shell,file", [("bash", "altitude.bash"), ("zsh", "_altitude"), ("fish", "altitude.fish")])
+def test_the_shell_reads_its_completions(shell, file):
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    done = subprocess.run([shell, "-n", COMPLETIONS / file], text=True, stderr=subprocess.PIPE)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+# ---- mistakes ----
+
+def one_line(done, code):
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(r"altitude[ :][^\n]+\n", done.stderr), done.stderr
+    return done.stderr
+
+
+# Arguments, as the table of commands judges them. DIR is an empty directory.
+WRONG = [
+    ("mout", "do you mean 'mount'"),
+    ("unmout /mnt", "do you mean 'unmount'"),
+    ("frobnicate", "is not a command"),
+    ("--bogus", "is not a command"),
+    ("mount", "needs FS:ARG DIR"),
+    ("mount mem:", "needs FS:ARG DIR"),
+    ("mount mem: DIR extra", "'extra' is one argument too many"),
+    ("mount mem DIR", "'mem' is not FS:ARG"),
+    ("mount /srv DIR", "'/srv' is not FS:ARG"),
+    ("mount :x DIR", "is not FS:ARG"),
+    ("mount --bogus mem: DIR", "'--bogus' is not an option"),
+    ("mount -Z mem: DIR", "'-Z' is not an option"),
+    ("mount mem: DIR --filter", "option '--filter' needs a value"),
+    ("mount mem: DIR -o", "option '-o' needs a value"),
+    ("mount --filter @370020 mem: DIR", "names no filter"),
+    ("mount --filter :op=read mem: DIR", "names no filter"),
+    ("mount -o filter= mem: DIR", "names no filter"),
+    ("unmount", "needs VOLUME"),
+    ("unmount DIR DIR", "one argument too many"),
+    ("unmount --force DIR", "'--force' is not an option"),
+    ("mount-add DIR", "needs VOLUME DIR"),
+    ("volumes DIR", "one argument too many"),
+    ("instances DIR DIR", "one argument too many"),
+    ("filters --xml", "'--xml' is not an option"),
+    ("load", "needs FILTER"),
+    ("unload", "needs FILTER"),
+    ("attach", "needs FILTER"),
+    ("attach null DIR extra", "one argument too many"),
+    ("attach --altitude", "option '--altitude' needs a value"),
+    ("attach @5 DIR", "names no filter"),
+    ("detach", "needs FILTER"),
+    ("watch --twice", "'--twice' is not an option"),
+    ("stats --csv DIR", "'--csv' is not an option"),
+    ("groups all", "one argument too many"),
+    ("doctor me", "one argument too many"),
+]
+
+
+@pytest.mark.parametrize("words,says", WRONG, ids=[words for words, _ in WRONG])
+def test_wrong_arguments_are_one_line_and_exit_2(altitude, tmp_path, words, says):
+    assert says in one_line(altitude(*[str(tmp_path) if word == "DIR" else word for word in words.split()], check=False), 2)
+
+
+# What the arguments name is not so. FULL holds a file, FILE is one, NONE is not there.
+FAILS = [
+    ("mount mem: NONE", "No such file or directory; make the directory first"),
+    ("mount mem: FULL", "is not empty"),
+    ("mount mem: FILE", "is not a directory"),
+    ("mount nofs: DIR", "unknown file system 'nofs'"),
+    ("mount null: DIR", "is a filter, not a file system"),
+    ("mount dir: DIR", "no directory given"),
+    ("mount dir:NONE DIR", "cannot serve directory"),
+    ("mount dir:FILE DIR", "Not a directory"),
+    ("mount -o bogus=1 mem: DIR", "file system 'mem' has no option 'bogus'"),
+    ("mount -o bogus dir:FULL DIR", "file system 'dir' has no option 'bogus'"),
+    ("mount --timeout-ms soon mem: DIR", "is not a number of milliseconds"),
+    ("mount -o ttl_ms=-1 mem: DIR", "is not a number of milliseconds"),
+    ("mount --filter nosuch mem: DIR", "unknown filter 'nosuch'"),
+    ("mount --filter NONE.so mem: DIR", "no module '"),
+    ("mount --filter FULL/x mem: DIR", "cannot load module"),
+    ("mount --filter hello mem: DIR", "is a file system, not a filter"),
+    ("mount --filter null:bogus=1 mem: DIR", "filter 'null' has no option 'bogus'; see altitude-null(7)"),
+    ("mount --filter trace:fil=x mem: DIR", "filter 'trace' has no option 'fil'"),
+    ("mount --filter null@abc mem: DIR", "altitude 'abc' of filter 'null' is no decimal number"),
+    ("mount --filter null@ mem: DIR", "is no decimal number"),
+    ("mount --filter null@-5 mem: DIR", "is no decimal number"),
+    ("mount --filter null@1e3 mem: DIR", "is no decimal number"),
+    ("mount --filter null --filter null mem: DIR", "0xC01C0012"),
+    ("mount --filter null --filter stats@370020.0 mem: DIR", "is taken by instance 'null'"),
+    ("mount --filter delay mem: DIR", "say which operations"),
+    ("mount --filter delay:op=raed mem: DIR", "'raed' is no operation"),
+    ("mount --filter delay:op=read,ms=5 mem: DIR", "is no operation"),
+    ("mount --filter delay:op=read:ms=soon mem: DIR", "is not a number"),
+    ("mount --filter error:op=read:errno=EWHAT mem: DIR", "'EWHAT'"),
+    ("unmount DIR", "no volume"),
+    ("instances DIR", "no volume"),
+    ("attach null DIR", "no volume"),
+    ("mount-add DIR NONE", "make the directory first"),
+]
+
+
+def fill(words, tmp_path):
+    for name in ("DIR", "FULL"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "FULL/x").write_text("x")
+    (tmp_path / "FILE").write_text("x")
+    return [re.sub(r"DIR|FULL|FILE|NONE", lambda m: str(tmp_path / m[0]), word) for word in words.split()]
+
+
+@pytest.fixture
+def alone(altitude, tmp_path, monkeypatch):
+    """The command line tool in a world without servers."""
+    runtime = tmp_path / "runtime"
+    monkeypatch.setitem(altitude.__globals__["ENV"], "ALTITUDE_RUNTIME", str(runtime))
+    return altitude
+
+
+@pytest.mark.parametrize("words,says", FAILS, ids=[words for words, _ in FAILS])
+def test_what_cannot_be_is_one_line_and_exit_1(alone, tmp_path, words, says):
+    text = one_line(alone(*fill(words, tmp_path), check=False), 1)
+    assert says in text
+    with open("/proc/self/mountinfo") as mounts:
+        assert str(tmp_path) not in mounts.read()
+
+
+# Said to the server of a volume with null at 370020 and stats at 370045. MNT is where it is mounted.
+REFUSED = [
+    ("attach null MNT", "0xC01C0012 STATUS_FLT_INSTANCE_NAME_COLLISION"),
+    ("attach trace@370020 MNT", "0xC01C0011 STATUS_FLT_INSTANCE_ALTITUDE_COLLISION"),
+    ("attach --altitude 0370045.0 trace MNT", "0xC01C0011 STATUS_FLT_INSTANCE_ALTITUDE_COLLISION"),
+    ("attach --instance stats trace MNT", "0xC01C0012 STATUS_FLT_INSTANCE_NAME_COLLISION"),
+    ("attach trace@high MNT", "0xC000000D STATUS_INVALID_PARAMETER"),
+    ("attach trace:fil=x MNT", "filter 'trace' has no option 'fil'"),
+    ("attach nosuch MNT", "0xC0000034 STATUS_OBJECT_NAME_NOT_FOUND"),
+    ("attach hello MNT", "is a file system, not a filter"),
+    ("attach MNT null", "no volume 'null'"),
+    ("load null MNT", "0xC000010E STATUS_IMAGE_ALREADY_LOADED"),
+    ("load nosuch MNT", "0xC0000034 STATUS_OBJECT_NAME_NOT_FOUND"),
+    ("unload nosuch MNT", "0xC01C0013 STATUS_FLT_FILTER_NOT_FOUND"),
+    ("detach nosuch MNT", "0xC01C0015 STATUS_FLT_INSTANCE_NOT_FOUND"),
+    ("detach trace MNT", "0xC01C0015 STATUS_FLT_INSTANCE_NOT_FOUND"),
+    ("detach null MNT other", "no instance 'other' of filter 'null'"),
+    ("watch --once MNT", "'altitude attach activity_monitor"),
+    ("unmount MNT/none", "no volume"),
+    ("mount-add MNT /", "is not empty"),
+    ("mount-add nosuch MNT", "no volume 'nosuch'"),
+]
+
+
+def answers(volume, seconds=20):
+    """Wait until the server answers: a volume is visible a moment before its control socket."""
+    end = time.monotonic() + seconds
+    while volume.cli("instances", volume.mnt, check=False).returncode != 0:
+        assert time.monotonic() < end, volume.said()
+    return volume
+
+
+def test_what_a_server_refuses_is_one_line_and_exit_1(mount):
+    volume = answers(mount("mem:", "null", "stats"))
+    for words, says in REFUSED:
+        done = volume.cli(*words.replace("MNT", str(volume.mnt)).split(), check=False)
+        assert says in one_line(done, 1), words
+    assert [(one["filter"], one["altitude"]) for one in volume.instances()] == [("stats", "370045"), ("null", "370020")]
+
+
+def test_a_busy_volume_stays_and_its_user_is_named(mount):
+    volume = answers(mount("mem:"))
+    (volume.mnt / "held").write_text("x")
+    with open(volume.mnt / "held"):
+        text = one_line(volume.cli("unmount", volume.mnt, check=False), 1)
+        assert f"({os.getpid()})" in text or f" {os.getpid()}" in text
+    assert (volume.mnt / "held").read_text() == "x"
