@@ -52,7 +52,7 @@ static void answer(const struct wire_request *rq, size_t size, int status)
 	static char data[8192];
 	char *fixed = malloc(WIRE_FIXED_MAX);
 	struct wire_reply rp = {
-		.nodeid = 9, .fh = 11, .backing_id = size & 1, .default_ttl_ms = 1000
+		.nodeid = 9, .fh = 11, .backing_id = size & 1, .entry_ttl_ms = 1000, .attr_ttl_ms = 1000
 	};
 	struct alt_params params = rq->params;
 	struct alt_op op = { .code = rq->code, .p = &params, .status = status };

@@ -47,6 +47,9 @@ struct alt_node {
 	struct alt_node *hash_next;              /* [volume.tree] chain by key */
 	const struct alt_filesystem_registration *owner; /* who serves it; an instance's table when grafted */
 	_Atomic uint32_t opens;                  /* open files */
+	/* How the kernel serves the opens; see session/passthrough.c. [volume.modes_lock] */
+	uint32_t through, cached;                /* opens straight to the backing file; all others */
+	int32_t backing_id;                      /* while through > 0 */
 };
 
 struct alt_file {
@@ -55,6 +58,7 @@ struct alt_file {
 	uint32_t flags;                          /* open(2) */
 	void *data;
 	_Atomic uint32_t refs;
+	enum file_mode { FILE_UNDECIDED, FILE_CACHED, FILE_THROUGH } mode; /* [volume.modes_lock] */
 	_Atomic bool released;                   /* the kernel has sent RELEASE: a second one is refused */
 	struct context *contexts;                /* [volume.contexts_lock] */
 };
@@ -65,7 +69,13 @@ struct alt_volume {
 	struct io_option *options;
 	void *data;
 	struct alt_node *root;
-	uint32_t ttl_ms;                         /* of names and attributes the file system says nothing about */
+	uint32_t ttl_ms;                         /* of names and attributes the file system says nothing about... */
+	bool ttl_given;                          /* ...when a person said so; else it follows from the next */
+	_Atomic bool watched;                    /* the file system tells of every change below: remember for long */
+	bool passthrough;                        /* may be used (option) */
+	pthread_mutex_t modes_lock;
+	_Atomic uint32_t through_files;          /* open files whose data goes by us */
+	struct notices *notices;                 /* what the kernel is to be told; see notify.c */
 	uint32_t timeout_ms;                     /* of a request; 0: none */
 	void *module;                            /* the file system's module reference */
 
@@ -101,6 +111,7 @@ struct op_frame {
 	const struct alt_params *params;         /* what this filter sees */
 	_Atomic int state;
 	bool sync;                               /* ALT_PRE_SYNCHRONIZE */
+	bool declined;                           /* wants no data of the file that is being opened */
 };
 
 struct op_memory { struct op_memory *next; _Alignas(16) char bytes[]; };
@@ -142,6 +153,7 @@ struct op {
 	void *cancel_arg;
 	_Atomic bool cancelled;
 	_Atomic int answered;                    /* the reply is out (a timeout may come first) */
+	int backing_fd;                          /* of the file being opened, the file system's; -1: none */
 	bool opened;                             /* the owner opened r.file: who does not hand it on releases it */
 	_Atomic uint64_t deadline_ms;            /* monotonic; 0: none */
 
@@ -173,6 +185,27 @@ bool op_interrupt(struct alt_volume *v, uint64_t unique); /* false: not in fligh
 bool workers_give(struct alt_volume *v, void (*fn)(void *arg), void *arg);
 int workers_start(struct alt_volume *v);     /* from volume_new */
 void workers_stop(struct alt_volume *v);
+
+/*
+ * What the kernel is to be told, in the order it was said. One thread takes and sends: never one that serves.
+ * NOTICE_ALL: more happened than could be kept; everything may have changed.
+ */
+enum notice_kind { NOTICE_NODE, NOTICE_ENTRY, NOTICE_ALL };
+struct notice {
+	struct notice *next;
+	enum notice_kind kind;
+	uint64_t number;                         /* the node; of an entry, the parent */
+	bool data;                               /* NODE, ALL: pages too, else attributes only */
+	char name[];
+};
+int notices_start(struct alt_volume *v);
+void notices_stop(struct alt_volume *v);         /* notices_take() answers NULL from here on */
+void notices_free(struct alt_volume *v);
+struct notice *notices_take(struct alt_volume *v); /* waits; to be freed; NULL at the end */
+void notice_all(struct alt_volume *v, bool data);
+/* Number of the node in slot @i, 0 for none; false when there is no such slot: to walk all of them. */
+bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number);
+struct alt_node *node_find(struct alt_volume *v, struct alt_key key);   /* counted, or NULL */
 
 /* Nodes. */
 struct alt_node *node_get(struct alt_volume *v, uint64_t number);       /* counted, or NULL */

@@ -270,6 +270,32 @@ void node_forget(struct alt_volume *v, uint64_t number, uint64_t count)
 	alt_node_unref(n);
 }
 
+struct alt_node *node_find(struct alt_volume *v, struct alt_key key)
+{
+	struct alt_node *n = NULL;
+
+	pthread_rwlock_rdlock(&v->tree);
+	if (v->buckets)
+		n = v->by_key[hash_key(key) & (v->buckets - 1)];
+	while (n && (n->rec.key.id != key.id || n->rec.key.dev != key.dev || !node_ref_try(n)))
+		n = n->hash_next;
+	pthread_rwlock_unlock(&v->tree);
+	return n;
+}
+
+bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number)
+{
+	struct alt_node *n;
+	bool there;
+
+	pthread_mutex_lock(&v->slots_lock);
+	there = i < v->node_slots.count;
+	n = there ? v->node_slots.slot[i] : NULL;
+	*number = n ? n->rec.number : 0;
+	pthread_mutex_unlock(&v->slots_lock);
+	return there;
+}
+
 struct alt_node *node_child(struct alt_node *dir, const char *text)
 {
 	struct alt_volume *v = dir->volume;

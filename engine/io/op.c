@@ -37,6 +37,7 @@ struct op *op_new(struct alt_volume *v)
 	op->pub.volume = v;
 	op->pub.p = &op->rq.params;
 	op->frames = op->frames_inline;
+	op->backing_fd = -1;
 	op->dirents_tail = &op->dirents;
 	atomic_init(&op->refs, 1);
 	return op;
@@ -196,14 +197,14 @@ void op_end(struct op *op)
 {
 	struct alt_volume *v = op->pub.volume;
 
+	pthread_mutex_lock(&v->inflight_lock);
 	if (op->link) {
-		pthread_mutex_lock(&v->inflight_lock);
 		*op->link = op->next;
 		if (op->next)
 			op->next->link = op->link;
 		op->link = NULL;
-		pthread_mutex_unlock(&v->inflight_lock);
 	}
+	pthread_mutex_unlock(&v->inflight_lock);
 	if (op->pub.r.node)
 		alt_node_unref(op->pub.r.node);
 	if (op->rq.params.other)
@@ -272,6 +273,11 @@ int op_file_make(struct op *op)
 	if (op->pub.code == ALT_OP_OPEN || op->pub.code == ALT_OP_OPENDIR)
 		op->pub.file = f;
 	return 0;
+}
+
+void alt_op_set_backing(struct alt_op *pub, int fd)
+{
+	((struct op *)pub)->backing_fd = fd;
 }
 
 bool alt_dirent_add(struct alt_op *pub, const char *name, uint64_t ino, unsigned type, int64_t next,

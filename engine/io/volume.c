@@ -36,13 +36,23 @@ static int option_ms(struct alt_volume *v, const char *key, uint32_t fallback, u
 	return 0;
 }
 
+static int option_switch(struct alt_volume *v, const char *key, bool fallback, bool *ret, struct alt_error *err)
+{
+	const char *s = alt_volume_option(v, key);
+
+	*ret = s ? !strcmp(s, "yes") || !*s : fallback;
+	if (!s || *ret || !strcmp(s, "no"))
+		return 0;
+	return alt_error_set(err, -EINVAL, "option '%s=%s' of volume '%s' is neither yes nor no", key, s, v->name);
+}
+
 /* An option nobody understands is a mistake of the person who wrote it, not something to skip. */
 static int options_check(struct alt_volume *v, struct alt_error *err)
 {
 	for (struct io_option *o = v->options; o && o->key; o++) {
 		const struct alt_option *known = v->fs->options;
 
-		if (!strcmp(o->key, "ttl_ms") || !strcmp(o->key, "timeout_ms"))
+		if (!strcmp(o->key, "ttl_ms") || !strcmp(o->key, "timeout_ms") || !strcmp(o->key, "passthrough"))
 			continue;
 		while (known && known->name && strcmp(known->name, o->key))
 			known++;
@@ -70,11 +80,17 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	pthread_mutex_init(&v->slots_lock, NULL);
 	pthread_mutex_init(&v->contexts_lock, NULL);
 	pthread_mutex_init(&v->inflight_lock, NULL);
+	pthread_mutex_init(&v->modes_lock, NULL);
 	r = v->name ? options_check(v, err) : -ENOMEM;
 	if (!r)
 		r = workers_start(v);
 	if (!r)
+		r = notices_start(v);
+	if (!r)
 		r = option_ms(v, "ttl_ms", TTL_DEFAULT_MS, &v->ttl_ms, err);
+	v->ttl_given = alt_volume_option(v, "ttl_ms");
+	if (!r)
+		r = option_switch(v, "passthrough", true, &v->passthrough, err);
 	if (!r)
 		r = option_ms(v, "timeout_ms", 0, &v->timeout_ms, err);
 	if (!r)
@@ -91,6 +107,11 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	}
 	*ret = v;
 	return 0;
+}
+
+void alt_volume_set_watched(struct alt_volume *v, bool watched)
+{
+	atomic_store(&v->watched, watched);
 }
 
 void alt_volume_set_root(struct alt_volume *v, struct alt_key key, void *data)
@@ -141,6 +162,7 @@ void volume_free(struct alt_volume *v)
 			v->nodes, v->nodes == 1 ? " is" : "s are", v->name);
 	if (v->fs && v->fs->unmount)
 		v->fs->unmount(v);
+	notices_free(v);
 	slot_table_fini(&v->node_slots);
 	slot_table_fini(&v->file_slots);
 	free(v->by_key);

@@ -236,6 +236,8 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 	if (!started)
 		goto fail;
 	s->has_monitor = !pthread_create(&s->monitor, NULL, monitor_main, s);
+	if (notifier_start(s) < 0)
+		alt_volume_set_watched(v, false);
 	if (v->timeout_ms)
 		s->has_clock = !pthread_create(&s->clock, NULL, clock_main, s);
 	*ret = s;
@@ -294,6 +296,7 @@ void session_free(struct session *s)
 	if (!s)
 		return;
 	session_stop(s);
+	notifier_stop(s);
 	if (s->has_monitor)
 		pthread_join(s->monitor, NULL);
 	if (s->has_clock)
@@ -308,23 +311,4 @@ void session_free(struct session *s)
 	if (s->stop_fd >= 0)
 		close(s->stop_fd);
 	free(s);
-}
-
-int session_invalidate_node(struct session *s, uint64_t number)
-{
-	char out[WIRE_FIXED_MAX + 256];
-	struct iovec iov = { out, wire_notify_inode(number, 0, 0, out) };
-
-	return session_send(s, &iov, 1);
-}
-
-int session_invalidate_entry(struct session *s, uint64_t parent, const char *name)
-{
-	char out[WIRE_FIXED_MAX + 256];
-	struct iovec iov = { out, 0 };
-
-	if (strlen(name) > 255)
-		return -ENAMETOOLONG;
-	iov.iov_len = wire_notify_entry(parent, name, strlen(name), false, out);
-	return session_send(s, &iov, 1);
 }

@@ -19,12 +19,22 @@ struct session {
 	_Atomic int used[HERD_MAX];      /* 0 free, 1 running, 2 to be joined */
 	_Atomic int idle;                /* threads waiting in poll */
 	_Atomic uint64_t taken;          /* requests read */
-	pthread_t monitor, clock;
-	bool has_monitor, has_clock;
+	pthread_t monitor, clock, notifier;
+	bool has_monitor, has_clock, has_notifier;
+	_Atomic bool may_through;        /* passthrough was agreed on */
+	_Atomic bool through_told;       /* and the first failure told */
 };
 
 /* Serve one message in op->message, which the operation owns. The op's first reference goes with its end. */
 void serve(struct session *s, struct op *op, size_t len);
+
+/* Backing id of the file that @op opened, 0 for none; the node's mode is settled. */
+int32_t through_decide(struct session *s, struct op *op);
+/* The kernel has closed @f, or never had it. */
+void through_release(struct session *s, struct alt_file *f);
+
+int notifier_start(struct session *s);
+void notifier_stop(struct session *s);
 
 /* 0, or -errno: the kernel did not take the answer (-ENOENT: the caller gave up). */
 int session_send(struct session *s, const struct iovec *iov, int count);

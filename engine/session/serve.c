@@ -8,12 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* What is asked of every kernel; each is given up where the kernel does not offer it. reference: FUSE_* in linux/fuse.h */
 static const uint64_t flags_always = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_DONT_MASK |
 	FUSE_HAS_IOCTL_DIR | FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO |
 	FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR | FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT |
 	FUSE_INIT_EXT | FUSE_HAS_EXPIRE_ONLY | FUSE_CREATE_SUPP_GROUP;
+
+#define DAY_MS 86400000u
 
 static void send_error(struct session *s, uint64_t unique, int error)
 {
@@ -38,7 +41,13 @@ static void serve_init(struct session *s, const struct wire_request *rq)
 		want |= FUSE_POSIX_ACL;
 	if (fs->flags & ALT_FS_LOCKS)
 		want |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+	/* Depth 1: the files below may not lie on another stacked file system, and one may be stacked on us. */
+	if (s->fd >= 0 && s->volume->passthrough && geteuid() == 0)
+		want |= FUSE_PASSTHROUGH;
 	a.flags = rq->init.flags & want;
+	if (a.flags & FUSE_PASSTHROUGH)
+		a.max_stack_depth = 1;
+	atomic_store(&s->may_through, a.flags & FUSE_PASSTHROUGH);
 	iov.iov_len = wire_encode_init(rq->unique, &a, fixed);
 	session_send(s, &iov, 1);
 }
@@ -61,6 +70,23 @@ static void serve_interrupt(struct session *s, const struct wire_request *rq)
 }
 
 /* ---- answers ---- */
+
+/* For a day when every change below is told of; not at all when a filter wants to see each question. */
+static uint32_t lifetime_ms(const struct alt_volume *v, enum alt_op_code question)
+{
+	if (v->ttl_given)
+		return v->ttl_ms;
+	return atomic_load(&v->watched) && !(atomic_load(&v->filtered) >> question & 1) ? DAY_MS : 0;
+}
+
+static struct wire_reply reply_begin(const struct op *op)
+{
+	return (struct wire_reply){
+		.entry_ttl_ms = lifetime_ms(op->pub.volume, ALT_OP_LOOKUP),
+		.attr_ttl_ms = lifetime_ms(op->pub.volume, ALT_OP_GETATTR),
+		.attr_ino = op->pub.node->rec.number,
+	};
+}
 
 static void reply_node(struct wire_reply *rp, struct alt_node *n)
 {
@@ -92,7 +118,7 @@ static size_t listing_encode(struct op *op, char *out, size_t room, bool deliver
 
 	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
 		size_t len = strlen(d->name), size = wire_dirent_size(len, plus);
-		struct wire_reply rp = { .default_ttl_ms = op->pub.volume->ttl_ms };
+		struct wire_reply rp = reply_begin(op);
 		struct alt_node *n = NULL;
 
 		if (deliver && used + size <= room) {
@@ -139,7 +165,7 @@ static bool is_release(const struct op *op)
 
 static void answer_success(struct session *s, struct op *op)
 {
-	struct wire_reply rp = { .default_ttl_ms = op->pub.volume->ttl_ms, .attr_ino = op->pub.node->rec.number };
+	struct wire_reply rp = reply_begin(op);
 	struct alt_file *file = op->pub.r.file;
 	struct alt_node *node = op->pub.r.node;
 	char fixed[WIRE_FIXED_MAX];
@@ -154,6 +180,7 @@ static void answer_success(struct session *s, struct op *op)
 	}
 	if (file) {
 		rp.fh = file->number;
+		rp.backing_id = through_decide(s, op);
 		op->pub.file = op->pub.r.file = NULL; /* the reference is the kernel's now */
 	}
 	if (op->pub.code == ALT_OP_READDIR) {
@@ -164,8 +191,10 @@ static void answer_success(struct session *s, struct op *op)
 	if (session_send(s, iov, n) < 0) {
 		if (node)
 			node_forget(op->pub.volume, node->rec.number, 1);
-		if (file)
+		if (file) {
+			through_release(s, file);
 			file_abandon(file);
+		}
 		if (op->pub.code == ALT_OP_READDIR && (op->rq.params.bits & ALT_PARAM_PLUS))
 			listing_undo(op);
 	}
@@ -177,12 +206,19 @@ static void operation_done(struct op *op)
 	struct session *s = op->done_arg;
 	bool late = atomic_exchange(&op->answered, 1);
 
+	/* A name that is not there is remembered as well, where names are. */
+	if (op->pub.code == ALT_OP_LOOKUP && op->pub.status == -ENOENT && lifetime_ms(op->pub.volume, ALT_OP_LOOKUP)) {
+		op->pub.status = 0;
+		memset(&op->pub.r, 0, sizeof op->pub.r);
+	}
 	if (!late && op->pub.status < 0)
 		send_error(s, op->unique, op->pub.status);
 	else if (!late)
 		answer_success(s, op);
 	if ((late || op->pub.status < 0) && op->pub.code == ALT_OP_READDIR)
 		listing_encode(op, NULL, 0, false);
+	if (is_release(op))
+		through_release(s, op->pub.file);
 	if (is_release(op))
 		file_unref(op->pub.file); /* the kernel's reference, taken by its OPEN */
 	op_end(op);

@@ -24,7 +24,7 @@ int session_loopback(struct alt_volume *v, session_answer_fn *answer, void *arg,
 void session_give(struct session *s, const void *message, size_t len);
 
 /* Tell the kernel; never from a thread inside an operation on the same node. 0, -ENOENT (nothing cached), -errno. */
-int session_invalidate_node(struct session *s, uint64_t number);
+int session_invalidate_node(struct session *s, uint64_t number, bool data); /* attributes; pages too */
 int session_invalidate_entry(struct session *s, uint64_t parent, const char *name);
 
 #endif

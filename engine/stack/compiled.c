@@ -42,14 +42,14 @@ static int row_compile(struct stack_row *row, int code, const struct alt_instanc
 	int n = 0;
 
 	for (const struct alt_instance *in = top; in; in = in->below)
-		n += atomic_load(&in->state) == INSTANCE_ATTACHED && wanted(in->filter->reg, code, &e);
+		n += instance_serves(in) && wanted(in->filter->reg, code, &e);
 	if (!n)
 		return 0;
 	row->entries = calloc(n, sizeof *row->entries);
 	if (!row->entries)
 		return -ENOMEM;
 	for (const struct alt_instance *in = top; in; in = in->below) {
-		if (atomic_load(&in->state) != INSTANCE_ATTACHED || !wanted(in->filter->reg, code, &e))
+		if (!instance_serves(in) || !wanted(in->filter->reg, code, &e))
 			continue;
 		e.in = (struct alt_instance *)in;
 		row->entries[row->count++] = e;
@@ -85,6 +85,53 @@ uint64_t stack_interest(const struct stack *s)
 		if (s->rows[code].count)
 			bits |= 1ull << code;
 	return bits;
+}
+
+bool filter_wants_data(const struct alt_filter_registration *reg)
+{
+	struct stack_entry e;
+
+	return wanted(reg, ALT_OP_READ, &e) || wanted(reg, ALT_OP_WRITE, &e);
+}
+
+static bool declined(const struct op *op, const struct alt_instance *in)
+{
+	for (int i = 0; i < op->nframes; i++)
+		if (op->frames[i].in == in && op->frames[i].declined)
+			return true;
+	return false;
+}
+
+static bool row_wants(const struct stack_row *row, const struct op *op)
+{
+	for (int i = 0; i < row->count; i++)
+		if (!declined(op, row->entries[i].in))
+			return true;
+	return false;
+}
+
+unsigned stack_data_enter(struct op *op, bool *wanted)
+{
+	struct alt_volume *v = op->pub.volume;
+	unsigned turn = gate_enter(&v->sv->gate);
+	const struct stack *s = atomic_load(&v->stack);
+
+	*wanted = row_wants(&s->rows[ALT_OP_READ], op) || row_wants(&s->rows[ALT_OP_WRITE], op);
+	return turn;
+}
+
+void stack_data_leave(struct alt_volume *v, unsigned turn)
+{
+	gate_leave(&v->sv->gate, turn);
+}
+
+void alt_op_decline_data(struct alt_op *pub, struct alt_instance *in)
+{
+	struct op *op = (struct op *)pub;
+
+	for (int i = 0; i < op->nframes; i++)
+		if (op->frames[i].in == in)
+			op->frames[i].declined = true;
 }
 
 static bool skipped(const struct stack_entry *e, const struct op *op)

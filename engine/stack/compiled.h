@@ -13,6 +13,14 @@
 /* Of a frame in an operation; see dispatch.c. */
 enum frame_state { FRAME_WAITING, FRAME_IN_PRE, FRAME_OWED, FRAME_IN_POST, FRAME_OVER };
 
+/* Operations come to it: attached, also while it is asked whether it lets go. */
+static inline bool instance_serves(const struct alt_instance *in)
+{
+	int state = atomic_load(&in->state);
+
+	return state == INSTANCE_ATTACHED || state == INSTANCE_ASKED;
+}
+
 struct stack_row {
 	int count;
 	struct stack_entry {

@@ -554,18 +554,36 @@ void stack_run(struct op *op, struct alt_instance *below)
  * only a wait for a lock, which may have no end, gets its post early.
  */
 
-/* The post an instance is owed runs early, on a copy whose result is unknown: it may only free. */
-static void frame_drain(struct op *op, struct op_frame *f)
+/*
+ * The post an instance is owed runs early, on a copy whose result is unknown: it may only free. The operation goes on
+ * meanwhile, and may end: the copy has what never changes, and references of its own.
+ */
+static struct op *drain_copy_locked(const struct op *op)
+{
+	struct op *copy = op_new(op->pub.volume);
+
+	if (!copy)
+		return NULL;
+	copy->pub.code = op->pub.code;
+	copy->pub.flags = ALT_OP_DRAINING | ALT_OP_POST;
+	copy->pub.caller = op->pub.caller;
+	copy->pub.node = op->pub.node;
+	alt_node_ref(copy->pub.node);
+	if (endless(op)) {
+		copy->pub.file = op->pub.file;
+		atomic_fetch_add(&copy->pub.file->refs, 1);
+	}
+	return copy;
+}
+
+static void frame_drain(struct op_frame *f, struct op *copy)
 {
 	if (claim(f, FRAME_WAITING, FRAME_OVER)) {
 		stack_leave(f->in);
 	} else if (claim(f, FRAME_OWED, FRAME_IN_POST)) {
-		struct alt_op copy = op->pub;
-
-		copy.p = f->params;
-		copy.flags |= ALT_OP_DRAINING | ALT_OP_POST;
+		copy->pub.p = f->params;
 		if (f->post)
-			f->post(&copy, f->in, f->ctx);
+			f->post(&copy->pub, f->in, f->ctx);
 		frame_over(f);
 	}
 }
@@ -590,17 +608,19 @@ void stack_drain(struct alt_instance *in)
 {
 	struct alt_volume *v = in->volume;
 	struct op_frame *f = NULL;
-	struct op *op;
+	struct op *op, *copy;
 
 	for (;;) {
 		pthread_mutex_lock(&v->inflight_lock);
 		op = op_with_frame_locked(v, in, &f);
-		if (op)
+		copy = op ? drain_copy_locked(op) : NULL;
+		if (copy)
 			alt_op_ref(&op->pub);
 		pthread_mutex_unlock(&v->inflight_lock);
-		if (!op)
-			return;
-		frame_drain(op, f);
+		if (!copy)
+			return; /* none there, or no memory: the caller looks again */
+		frame_drain(f, copy);
+		op_end(copy);
 		alt_op_unref(&op->pub);
 	}
 }

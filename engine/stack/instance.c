@@ -2,7 +2,7 @@
 /*
  * Instances: attached, asked, detached.
  *
- *   SETUP -> ATTACHED -> TEARDOWN -> GONE
+ *   SETUP -> ATTACHED <-> ASKED -> TEARDOWN -> GONE
  *
  * Detach: query-teardown (manual only, may refuse), new compiled stack without it, teardown-start, drain,
  * teardown-complete. From teardown-start on no new operation reaches it; at teardown-complete none is left.
@@ -100,6 +100,19 @@ static void unplace_locked(struct stack_volume *sv, const struct alt_instance *i
 	*at = in->below;
 }
 
+/*
+ * What the kernel remembers was seen through the old stack. Who now wants to see lookups is not asked while names are
+ * remembered; who now transforms, or no longer does, changes what pages hold.
+ */
+static void caches_follow(struct alt_volume *v, uint64_t was, uint64_t is)
+{
+	uint64_t data = 1ull << ALT_OP_READ | 1ull << ALT_OP_WRITE;
+	uint64_t names = 1ull << ALT_OP_LOOKUP | 1ull << ALT_OP_GETATTR | 1ull << ALT_OP_READDIR;
+
+	if ((was | is) & (data | names))
+		notice_all(v, (was | is) & data);
+}
+
 /* Swap in what the list says now. Operations that copied from the old one have left the gate when this returns. */
 static int stack_swap_locked(struct alt_volume *v)
 {
@@ -112,6 +125,7 @@ static int stack_swap_locked(struct alt_volume *v)
 	old = atomic_exchange(&v->stack, next);
 	gate_wait(&v->sv->gate);
 	atomic_store(&v->filtered, stack_interest(next));
+	caches_follow(v, stack_interest(old), stack_interest(next));
 	stack_free(old);
 	return 0;
 }
@@ -161,6 +175,46 @@ static int instance_reserve(struct alt_instance *in, struct alt_error *err)
 	return r;
 }
 
+/* The object itself may be half made yet: its number stands in the table. */
+static uint64_t slot_number_locked(const struct slot_table *t, uint32_t i)
+{
+	return t->slot[i] ? (uint64_t)t->generation[i] << 32 | i : 0;
+}
+
+static void contexts_drop_all(struct alt_instance *in)
+{
+	struct alt_volume *v = in->volume;
+
+	contexts_drop(&v->contexts, v, in);
+	pthread_mutex_lock(&v->slots_lock);
+	for (uint32_t i = 0; i < v->node_slots.count; i++) {
+		uint64_t number = slot_number_locked(&v->node_slots, i);
+		struct alt_node *n;
+
+		pthread_mutex_unlock(&v->slots_lock);
+		n = number ? node_get(v, number) : NULL;
+		if (n) {
+			contexts_drop(&n->contexts, v, in);
+			alt_node_unref(n);
+		}
+		pthread_mutex_lock(&v->slots_lock);
+	}
+	for (uint32_t i = 0; i < v->file_slots.count; i++) {
+		uint64_t number = slot_number_locked(&v->file_slots, i);
+		struct alt_file *f;
+
+		pthread_mutex_unlock(&v->slots_lock);
+		f = number ? file_get(v, number) : NULL;
+		if (f) {
+			contexts_drop(&f->contexts, v, in);
+			file_unref(f);
+		}
+		pthread_mutex_lock(&v->slots_lock);
+	}
+	pthread_mutex_unlock(&v->slots_lock);
+	contexts_drop(&v->root->contexts, v, in);
+}
+
 int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
 		 struct io_option *options, uint32_t setup_flags, struct alt_error *err)
 {
@@ -193,10 +247,11 @@ int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *na
 		atomic_fetch_add(&filter->instances, 1);
 	pthread_mutex_unlock(&v->sv->lock);
 	if (r < 0) {
-		contexts_drop(&v->contexts, v, in);
+		contexts_drop_all(in);
 		instance_free(in);
-		return alt_error_status(err, STATUS_FLT_DO_NOT_ATTACH, "filter '%s' declined to attach to '%s': %s",
-					filter->name, v->name, strerror(-r));
+		alt_error_status(err, STATUS_FLT_DO_NOT_ATTACH, "filter '%s' declined to attach to '%s': %s", filter->name,
+				 v->name, strerror(-r));
+		return r;
 	}
 	return 0;
 }
@@ -261,40 +316,6 @@ static void drain_wait(struct alt_instance *in)
 	}
 }
 
-static void contexts_drop_all(struct alt_instance *in)
-{
-	struct alt_volume *v = in->volume;
-
-	contexts_drop(&v->contexts, v, in);
-	pthread_mutex_lock(&v->slots_lock);
-	for (uint32_t i = 0; i < v->node_slots.count; i++) {
-		struct alt_node *n = v->node_slots.slot[i];
-		uint64_t number = n ? n->rec.number : 0;
-
-		pthread_mutex_unlock(&v->slots_lock);
-		n = number ? node_get(v, number) : NULL;
-		if (n) {
-			contexts_drop(&n->contexts, v, in);
-			alt_node_unref(n);
-		}
-		pthread_mutex_lock(&v->slots_lock);
-	}
-	for (uint32_t i = 0; i < v->file_slots.count; i++) {
-		struct alt_file *f = v->file_slots.slot[i];
-		uint64_t number = f ? f->number : 0;
-
-		pthread_mutex_unlock(&v->slots_lock);
-		f = number ? file_get(v, number) : NULL;
-		if (f) {
-			contexts_drop(&f->contexts, v, in);
-			file_unref(f);
-		}
-		pthread_mutex_lock(&v->slots_lock);
-	}
-	pthread_mutex_unlock(&v->slots_lock);
-	contexts_drop(&v->root->contexts, v, in);
-}
-
 static void teardown(struct alt_instance *in, uint32_t reason)
 {
 	const struct alt_filter_registration *reg = in->filter->reg;
@@ -336,14 +357,14 @@ int stack_detach(struct alt_volume *v, const char *filter, const char *instance,
 
 	pthread_mutex_lock(&v->sv->lock);
 	in = instance_find_locked(v, filter, instance);
-	if (!in || !atomic_compare_exchange_strong(&in->state, &was, INSTANCE_TEARDOWN)) {
+	if (!in || !atomic_compare_exchange_strong(&in->state, &was, INSTANCE_ASKED)) {
 		pthread_mutex_unlock(&v->sv->lock);
 		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "no instance '%s' of filter '%s' on '%s'; see 'altitude instances'",
 					instance ? instance : "(any)", filter ? filter : "(any)", v->name);
 	}
 	pthread_mutex_unlock(&v->sv->lock);
 
-	/* The state keeps everybody else off; until the swap, operations still come. */
+	/* The state keeps other detaches off; until the swap, operations still come. */
 	if (reason == ALT_TEARDOWN_MANUAL) {
 		if (in->filter->reg->flags & ALT_FILTER_NO_DETACH)
 			r = -EBUSY;
@@ -351,12 +372,12 @@ int stack_detach(struct alt_volume *v, const char *filter, const char *instance,
 			r = in->filter->reg->query_teardown(in);
 	}
 	pthread_mutex_lock(&v->sv->lock);
-	if (!r)
+	if (!r) {
+		atomic_store(&in->state, INSTANCE_TEARDOWN);
 		r = stack_swap_locked(v);
+	}
 	if (r) {
 		atomic_store(&in->state, INSTANCE_ATTACHED);
-		/* Another attach may have compiled it out meanwhile. */
-		stack_swap_locked(v);
 		pthread_mutex_unlock(&v->sv->lock);
 		return refuse(in, r, err);
 	}
@@ -370,7 +391,7 @@ void stack_each(struct alt_volume *v, void (*fn)(struct alt_instance *in, void *
 {
 	pthread_mutex_lock(&v->sv->lock);
 	for (struct alt_instance *in = v->sv->top; in; in = in->below)
-		if (atomic_load(&in->state) == INSTANCE_ATTACHED)
+		if (instance_serves(in))
 			fn(in, arg);
 	pthread_mutex_unlock(&v->sv->lock);
 }

@@ -23,7 +23,7 @@ static void renamers_enter(struct renamers *rs, struct alt_instance *in)
 	rs->count = 0;
 	pthread_mutex_lock(&sv->lock);
 	for (struct alt_instance *at = in; at; at = at->below) {
-		if (!at->filter->reg->entry || (at != in && atomic_load(&at->state) != INSTANCE_ATTACHED) || rs->count == RENAMERS_MAX)
+		if (!at->filter->reg->entry || (at != in && !instance_serves(at)) || rs->count == RENAMERS_MAX)
 			continue;
 		atomic_fetch_add(&at->ops, 1);
 		rs->in[rs->count++] = at;

@@ -26,7 +26,7 @@ struct alt_filter {
 	struct alt_filter *next;
 };
 
-enum instance_state { INSTANCE_SETUP, INSTANCE_ATTACHED, INSTANCE_TEARDOWN, INSTANCE_GONE };
+enum instance_state { INSTANCE_SETUP, INSTANCE_ATTACHED, INSTANCE_ASKED, INSTANCE_TEARDOWN, INSTANCE_GONE };
 
 struct alt_instance {
 	struct alt_filter *filter;
@@ -54,6 +54,14 @@ int stack_detach(struct alt_volume *v, const char *filter, const char *instance,
 void stack_each(struct alt_volume *v, void (*fn)(struct alt_instance *in, void *arg), void *arg);
 int stack_volume_init(struct alt_volume *v);
 void stack_volume_fini(struct alt_volume *v);          /* detaches all with ALT_TEARDOWN_DISMOUNT */
+
+/*
+ * Does anybody want to see the data of the file that @op opens? What is decided between enter and leave is seen by every
+ * attach that follows.
+ */
+unsigned stack_data_enter(struct op *op, bool *wanted);
+void stack_data_leave(struct alt_volume *v, unsigned turn);
+bool filter_wants_data(const struct alt_filter_registration *reg);
 
 /* Walk @op through the stack to its done callback. @below NULL: from the top; else only what is under that instance. */
 void stack_run(struct op *op, struct alt_instance *below);

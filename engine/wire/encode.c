@@ -68,10 +68,10 @@ static char *body_of(void *out)
 
 /* Parts that several answers share */
 
-static void put_ttl(uint32_t ttl_ms, const struct wire_reply *rp, uint64_t *sec, uint32_t *nsec)
+static void put_ttl(uint32_t ttl_ms, uint32_t fallback_ms, uint64_t *sec, uint32_t *nsec)
 {
 	if (ttl_ms == ALT_TTL_DEFAULT)
-		ttl_ms = rp->default_ttl_ms;
+		ttl_ms = fallback_ms;
 	if (ttl_ms == ALT_TTL_NONE)
 		ttl_ms = 0;
 	*sec = ttl_ms / 1000;
@@ -103,8 +103,8 @@ static struct fuse_entry_out entry_of(const struct alt_entry *e, const struct wi
 {
 	struct fuse_entry_out o = { .nodeid = rp->nodeid, .generation = rp->generation };
 
-	put_ttl(e->entry_ttl_ms, rp, &o.entry_valid, &o.entry_valid_nsec);
-	put_ttl(e->attr_ttl_ms, rp, &o.attr_valid, &o.attr_valid_nsec);
+	put_ttl(e->entry_ttl_ms, rp->entry_ttl_ms, &o.entry_valid, &o.entry_valid_nsec);
+	put_ttl(e->attr_ttl_ms, rp->attr_ttl_ms, &o.attr_valid, &o.attr_valid_nsec);
 	o.attr = attr_of(&e->attr, rp);
 	return o;
 }
@@ -161,7 +161,7 @@ static size_t put_lookup(const struct answer *x, void *out)
 
 	if (x->op->r.node)
 		return put_entry(x, out);
-	put_ttl(x->op->r.entry.entry_ttl_ms, x->rp, &o.entry_valid, &o.entry_valid_nsec);
+	put_ttl(x->op->r.entry.entry_ttl_ms, x->rp->entry_ttl_ms, &o.entry_valid, &o.entry_valid_nsec);
 	return PUT(out, o);
 }
 
@@ -190,7 +190,7 @@ static size_t put_statx(const struct answer *x, void *out)
 	const struct alt_entry *e = &x->op->r.entry;
 	struct wire_statx_out o = { .stat = statx_of(&e->attr, x->rp) };
 
-	put_ttl(e->attr_ttl_ms, x->rp, &o.attr_valid, &o.attr_valid_nsec);
+	put_ttl(e->attr_ttl_ms, x->rp->attr_ttl_ms, &o.attr_valid, &o.attr_valid_nsec);
 	return PUT(out, o);
 }
 
@@ -201,7 +201,7 @@ static size_t put_attr(const struct answer *x, void *out)
 
 	if (x->rq->opcode == FUSE_STATX)
 		return put_statx(x, out);
-	put_ttl(e->attr_ttl_ms, x->rp, &o.attr_valid, &o.attr_valid_nsec);
+	put_ttl(e->attr_ttl_ms, x->rp->attr_ttl_ms, &o.attr_valid, &o.attr_valid_nsec);
 	return PUT(out, o);
 }
 

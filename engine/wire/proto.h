@@ -157,6 +157,11 @@ struct wire_notify_prune_out {
 	uint64_t spare;
 };
 
+/* Passthrough, 7.40: which descriptor holds the bytes of a file. */
+struct fuse_backing_map { int32_t fd; uint32_t flags; uint64_t padding; };
+#define FUSE_DEV_IOC_BACKING_OPEN _IOW(FUSE_DEV_IOC_MAGIC, 1, struct fuse_backing_map)
+#define FUSE_DEV_IOC_BACKING_CLOSE _IOW(FUSE_DEV_IOC_MAGIC, 2, uint32_t)
+
 static_assert(sizeof(struct fuse_in_header) == 40, "in header");
 static_assert(sizeof(struct fuse_out_header) == 16, "out header");
 static_assert(sizeof(struct fuse_attr) == 88, "attr");

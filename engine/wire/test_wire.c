@@ -535,7 +535,7 @@ static void reply_init(struct reply *r, uint32_t opcode)
 		.btime = { 7, 8 },
 	};
 	r->rp = (struct wire_reply){
-		.nodeid = 9, .generation = 2, .fh = 11, .attr_ino = 77, .default_ttl_ms = 1500
+		.nodeid = 9, .generation = 2, .fh = 11, .attr_ino = 77, .entry_ttl_ms = 1500, .attr_ttl_ms = 1500
 	};
 	memset(r->fixed, 0xa5, sizeof(r->fixed));
 }
@@ -808,7 +808,7 @@ static void calls_without_an_answer_are_sixteen_bytes(void **state)
 static void directory_entries_are_packed(void **state)
 {
 	struct alt_entry e = { .attr = { .ino = 5, .mode = S_IFREG } };
-	struct wire_reply rp = { .nodeid = 9, .default_ttl_ms = 1000 };
+	struct wire_reply rp = { .nodeid = 9, .entry_ttl_ms = 1000, .attr_ttl_ms = 1000 };
 
 	assert_int_equal(wire_dirent_size(1, false), 32);
 	assert_int_equal(wire_dirent_size(8, false), 32);
@@ -840,7 +840,7 @@ static void directory_entries_are_packed(void **state)
 static void plus_entry_without_node_is_zero(void **state)
 {
 	struct alt_entry e = { .attr = { .ino = 5 } };
-	struct wire_reply rp = { .nodeid = 0, .default_ttl_ms = 1000 };
+	struct wire_reply rp = { .nodeid = 0, .entry_ttl_ms = 1000, .attr_ttl_ms = 1000 };
 	_Alignas(8) char out[160];
 	char zero[128] = { 0 };
 

@@ -61,7 +61,7 @@ struct wire_reply {
 	uint64_t fh;             /* OPEN, OPENDIR, CREATE, TMPFILE */
 	int32_t backing_id;      /* with passthrough, else 0 */
 	uint64_t attr_ino;       /* st_ino when attr.ino is 0 */
-	uint32_t default_ttl_ms; /* of ALT_TTL_DEFAULT */
+	uint32_t entry_ttl_ms, attr_ttl_ms; /* of ALT_TTL_DEFAULT */
 };
 
 #define WIRE_FIXED_MAX 320       /* room for any reply's header and fixed part; that of STATX is 304 */

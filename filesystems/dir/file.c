@@ -45,7 +45,7 @@ static int flags_below(uint32_t flags)
 }
 
 /* Make @fd the open file's; takes @fd, also on failure. */
-static int file_set(struct alt_file *to, int fd, struct dir_pin *pin)
+static int file_set(struct alt_op *op, struct alt_file *to, int fd, struct dir_pin *pin)
 {
 	struct dir_file *file = file_new(fd, pin);
 
@@ -54,6 +54,7 @@ static int file_set(struct alt_file *to, int fd, struct dir_pin *pin)
 		return -ENOMEM;
 	}
 	alt_file_set_data(to, file);
+	alt_op_set_backing(op, fd);
 	return 0;
 }
 
@@ -80,7 +81,7 @@ int dir_open(struct alt_op *op)
 		r = attr_kill_suidgid(pin->fd);
 	if (r == 0)
 		r = reopen(pin, op->p->flags);
-	return r < 0 ? r : file_set(op->file, r, pin);
+	return r < 0 ? r : file_set(op, op->file, r, pin);
 }
 
 /* Open by name as the caller; @flags are below's. */
@@ -109,7 +110,7 @@ static int answer_new(struct alt_op *op, int fd)
 		close(fd);
 		return r;
 	}
-	return file_set(op->r.file, fd, pin);
+	return file_set(op, op->r.file, fd, pin);
 }
 
 int dir_create(struct alt_op *op)

@@ -49,6 +49,19 @@ struct alt_filesystem_registration {
 	alt_handler *ops[ALT_OP_COUNT];
 };
 
+/**
+ * Say, in OPEN, CREATE or TMPFILE of a regular file, which descriptor holds its very bytes. When no filter wants the data
+ * and the kernel can (Linux 6.9, root), reads, writes and maps of the open file go straight to it. The descriptor stays
+ * the file system's; it must last as long as the open file. The kernel opens it anew with the caller's flags.
+ */
+void alt_op_set_backing(struct alt_op *op, int fd);
+
+/**
+ * Promise to tell of every change that is not made through the volume (notify.h): names and attributes are then
+ * remembered for a day instead of not at all. May be taken back at any time. Any thread.
+ */
+void alt_volume_set_watched(struct alt_volume *volume, bool watched);
+
 #define ALT_FILESYSTEM(registration) ALT_MODULE(ALT_MODULE_FILESYSTEM, registration)
 
 #endif

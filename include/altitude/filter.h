@@ -113,6 +113,12 @@ void alt_op_resume_pre(struct alt_op *op, enum alt_pre decision, void *ctx);
 /** Let a pended post-operation go on. Exactly once, any thread. */
 void alt_op_resume_post(struct alt_op *op);
 
+/**
+ * In a pre- or post-operation of OPEN, CREATE or TMPFILE: this instance does not want the data of the file being opened.
+ * When nobody else does, reads and writes of it need not come here at all.
+ */
+void alt_op_decline_data(struct alt_op *op, struct alt_instance *in);
+
 const char *alt_instance_name(const struct alt_instance *in);
 const char *alt_instance_altitude(const struct alt_instance *in);
 struct alt_volume *alt_instance_volume(const struct alt_instance *in);

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Notices wait in a bounded queue. When it is full they become one: forget everything. A missed notice would be a wrong
+ * answer; a superfluous one costs a request.
+ */
+#include "io/io.h"
+#include <altitude/notify.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NOTICES_MAX 65536
+
+struct notices {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct notice *first, **last;    /* [lock] */
+	uint32_t count;                  /* [lock] */
+	bool all, all_data;              /* [lock] all is to be forgotten */
+	bool listening, stopping;        /* [lock] somebody takes */
+};
+
+int notices_start(struct alt_volume *v)
+{
+	struct notices *q = calloc(1, sizeof *q);
+
+	if (!q)
+		return -ENOMEM;
+	pthread_mutex_init(&q->lock, NULL);
+	pthread_cond_init(&q->changed, NULL);
+	q->last = &q->first;
+	v->notices = q;
+	return 0;
+}
+
+static void clear_locked(struct notices *q)
+{
+	for (struct notice *n = q->first, *next; n; n = next) {
+		next = n->next;
+		free(n);
+	}
+	q->first = NULL;
+	q->last = &q->first;
+	q->count = 0;
+}
+
+void notices_stop(struct alt_volume *v)
+{
+	struct notices *q = v->notices;
+
+	pthread_mutex_lock(&q->lock);
+	q->stopping = true;
+	pthread_cond_broadcast(&q->changed);
+	pthread_mutex_unlock(&q->lock);
+}
+
+void notices_free(struct alt_volume *v)
+{
+	if (!v->notices)
+		return;
+	clear_locked(v->notices);
+	pthread_cond_destroy(&v->notices->changed);
+	pthread_mutex_destroy(&v->notices->lock);
+	free(v->notices);
+	v->notices = NULL;
+}
+
+static void all_locked(struct notices *q, bool data)
+{
+	if (!q->listening)
+		return;
+	q->all = true;
+	q->all_data = q->all_data || data;
+	pthread_cond_signal(&q->changed);
+}
+
+void notice_all(struct alt_volume *v, bool data)
+{
+	pthread_mutex_lock(&v->notices->lock);
+	all_locked(v->notices, data);
+	pthread_mutex_unlock(&v->notices->lock);
+}
+
+static void notice_add(struct alt_volume *v, enum notice_kind kind, uint64_t number, bool data, const char *name)
+{
+	struct notices *q = v->notices;
+	size_t len = name ? strlen(name) : 0;
+	struct notice *n = malloc(sizeof *n + len + 1);
+
+	if (n) {
+		*n = (struct notice){ NULL, kind, number, data };
+		memcpy(n->name, name ? name : "", len + 1);
+	}
+	pthread_mutex_lock(&q->lock);
+	if (!q->listening) {
+		free(n); /* nothing is remembered yet */
+	} else if (!n || q->count == NOTICES_MAX) {
+		free(n);
+		clear_locked(q);
+		all_locked(q, true);
+	} else {
+		*q->last = n;
+		q->last = &n->next;
+		q->count++;
+		pthread_cond_signal(&q->changed);
+	}
+	pthread_mutex_unlock(&q->lock);
+}
+
+struct notice *notices_take(struct alt_volume *v)
+{
+	struct notices *q = v->notices;
+	struct notice *n = NULL;
+
+	pthread_mutex_lock(&q->lock);
+	q->listening = true;
+	while (!q->stopping && !q->all && !q->first)
+		pthread_cond_wait(&q->changed, &q->lock);
+	if (q->stopping) {
+		q->listening = false;
+	} else if (q->all) {
+		n = malloc(sizeof *n + 1);
+		if (n) {
+			*n = (struct notice){ NULL, NOTICE_ALL, 0, q->all_data };
+			q->all = q->all_data = false;
+			clear_locked(q);
+		}
+	} else {
+		n = q->first;
+		q->first = n->next;
+		if (!q->first)
+			q->last = &q->first;
+		q->count--;
+	}
+	pthread_mutex_unlock(&q->lock);
+	return n;
+}
+
+void alt_notify_node(struct alt_volume *v, struct alt_key key, bool data)
+{
+	struct alt_node *n = node_find(v, key);
+
+	if (!n)
+		return;
+	notice_add(v, NOTICE_NODE, n->rec.number, data, NULL);
+	alt_node_unref(n);
+}
+
+static void entry_tell(struct alt_volume *v, struct alt_node *parent, const char *name)
+{
+	struct alt_node *child = node_child(parent, name);
+
+	notice_add(v, NOTICE_ENTRY, parent->rec.number, false, name);
+	notice_add(v, NOTICE_NODE, parent->rec.number, false, NULL);
+	if (child) {
+		notice_add(v, NOTICE_NODE, child->rec.number, false, NULL);
+		alt_node_unref(child);
+	}
+}
+
+void alt_notify_entry(struct alt_volume *v, struct alt_key parent, const char *name)
+{
+	struct alt_node *dir = node_find(v, parent);
+
+	if (!dir)
+		return;
+	entry_tell(v, dir, name);
+	alt_node_unref(dir);
+}
+
+void alt_notify_rename(struct alt_volume *v, struct alt_key from, const char *name, struct alt_key to, const char *new_name)
+{
+	struct alt_node *old = node_find(v, from), *new = node_find(v, to);
+
+	if (old)
+		entry_tell(v, old, name);
+	if (new)
+		entry_tell(v, new, new_name);
+	if (old && new)
+		node_name_move(old, name, new, new_name, false);
+	else if (old)
+		node_name_unbind(old, name);
+	if (old)
+		alt_node_unref(old);
+	if (new)
+		alt_node_unref(new);
+}
+
+void alt_notify_lost(struct alt_volume *v)
+{
+	notice_all(v, true);
+}

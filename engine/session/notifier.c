@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tells the kernel what changed below. A thread of its own: a notice waits for locks that an operation holds, so no thread
+ * that serves may ever send one.
+ */
+#include "session/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void send_all(struct session *s, bool data)
+{
+	char out[WIRE_FIXED_MAX + 256];
+	struct iovec iov = { out, wire_notify_epoch(out) };
+	uint64_t number;
+
+	session_send(s, &iov, 1);
+	session_invalidate_node(s, IO_ROOT_ID, data);
+	for (uint32_t i = 0; node_at(s->volume, i, &number); i++)
+		if (number)
+			session_invalidate_node(s, number, data);
+}
+
+static void *notifier_main(void *arg)
+{
+	struct session *s = arg;
+	struct notice *n;
+
+	while ((n = notices_take(s->volume))) {
+		if (n->kind == NOTICE_ENTRY)
+			session_invalidate_entry(s, n->number, n->name);
+		else if (n->kind == NOTICE_NODE)
+			session_invalidate_node(s, n->number, n->data);
+		else
+			send_all(s, n->data);
+		free(n);
+	}
+	return NULL;
+}
+
+int notifier_start(struct session *s)
+{
+	int r = pthread_create(&s->notifier, NULL, notifier_main, s);
+
+	s->has_notifier = !r;
+	return -r;
+}
+
+void notifier_stop(struct session *s)
+{
+	if (!s->has_notifier)
+		return;
+	notices_stop(s->volume);
+	pthread_join(s->notifier, NULL);
+	s->has_notifier = false;
+}
+
+int session_invalidate_node(struct session *s, uint64_t number, bool data)
+{
+	char out[WIRE_FIXED_MAX + 256];
+	struct iovec iov = { out, wire_notify_inode(number, data ? 0 : -1, 0, out) };
+
+	return session_send(s, &iov, 1);
+}
+
+int session_invalidate_entry(struct session *s, uint64_t parent, const char *name)
+{
+	char out[WIRE_FIXED_MAX + 256];
+	struct iovec iov = { out, wire_notify_entry(parent, name, strlen(name), false, out) };
+
+	return iov.iov_len ? session_send(s, &iov, 1) : 0;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Passthrough: reads, writes and maps of an open file go straight to its backing file, and nobody is asked.
+ *
+ * The kernel's rule for one node: all its opens are passthrough with one backing id, or none is. So the first open
+ * decides for those that overlap with it:
+ *
+ *        no opens   --nobody wants the data-->  THROUGH: one backing id, closed with the last
+ *                   --somebody does-->          CACHED
+ *
+ * An open of a THROUGH node whose data a later filter wants is THROUGH with direct I/O: its reads and writes come here.
+ */
+#include "session/internal.h"
+#include "wire/proto.h"
+#include <altitude/log.h>
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/*
+ * The kernel writes with the rights this thread has during the ioctl. Without CAP_FSETID the file system below clears
+ * set-user-id, set-group-id and capabilities, as it does for the user who really writes.
+ */
+static bool fsetid_switch(bool on)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[2];
+
+	if (syscall(SYS_capget, &head, caps) < 0)
+		return false;
+	if (on)
+		caps[0].effective |= 1u << CAP_FSETID;
+	else
+		caps[0].effective &= ~(1u << CAP_FSETID);
+	return syscall(SYS_capset, &head, caps) == 0;
+}
+
+static int32_t backing_open(struct session *s, int fd)
+{
+	struct fuse_backing_map map = { .fd = fd };
+	int id, why;
+
+	if (!fsetid_switch(false))
+		return 0;
+	id = ioctl(s->fd, FUSE_DEV_IOC_BACKING_OPEN, &map);
+	why = errno;
+	fsetid_switch(true);
+
+	if (id <= 0 && !atomic_exchange(&s->through_told, true))
+		alt_log(LOG_NOTICE, "'%s': data does not pass through to the files below (%s); it is served as usual",
+			s->volume->name, strerror(why));
+	return id > 0 ? id : 0;
+}
+
+static void backing_close(struct session *s, int32_t id)
+{
+	uint32_t closing = id;
+
+	ioctl(s->fd, FUSE_DEV_IOC_BACKING_CLOSE, &closing);
+}
+
+static bool is_regular_open(const struct op *op)
+{
+	return op->pub.code == ALT_OP_OPEN || op->pub.code == ALT_OP_CREATE || op->pub.code == ALT_OP_TMPFILE;
+}
+
+int32_t through_decide(struct session *s, struct op *op)
+{
+	struct alt_volume *v = op->pub.volume;
+	struct alt_file *f = op->pub.r.file;
+	struct alt_node *n = f->node;
+	bool wanted;
+	unsigned turn;
+
+	if (!is_regular_open(op))
+		return 0;
+	turn = stack_data_enter(op, &wanted);
+	pthread_mutex_lock(&v->modes_lock);
+	if (!n->through && !n->cached && !wanted && op->backing_fd >= 0 && atomic_load(&s->may_through))
+		n->backing_id = backing_open(s, op->backing_fd);
+	if (n->through || (!n->cached && n->backing_id)) {
+		n->through++;
+		f->mode = FILE_THROUGH;
+		atomic_fetch_add(&v->through_files, 1);
+		op->pub.r.open &= ~(uint32_t)ALT_OPEN_KEEP_CACHE;
+		if (wanted)
+			op->pub.r.open |= ALT_OPEN_DIRECT;
+	} else {
+		n->cached++;
+		f->mode = FILE_CACHED;
+	}
+	pthread_mutex_unlock(&v->modes_lock);
+	stack_data_leave(v, turn);
+	return f->mode == FILE_THROUGH ? n->backing_id : 0;
+}
+
+void through_release(struct session *s, struct alt_file *f)
+{
+	struct alt_volume *v = s->volume;
+	struct alt_node *n = f->node;
+
+	pthread_mutex_lock(&v->modes_lock);
+	if (f->mode == FILE_THROUGH) {
+		atomic_fetch_sub(&v->through_files, 1);
+		if (!--n->through) {
+			backing_close(s, n->backing_id);
+			n->backing_id = 0;
+		}
+	} else if (f->mode == FILE_CACHED) {
+		n->cached--;
+	}
+	f->mode = FILE_UNDECIDED;
+	pthread_mutex_unlock(&v->modes_lock);
+}

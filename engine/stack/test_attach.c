@@ -1,0 +1,671 @@
+/* SPDX-License-Identifier: MIT */
+/* Attaching and detaching, also under load. A is above B above C. */
+#include "stack/testing.h"
+
+static int begin(void **state)
+{
+	return t_begin(state) || t_attach("A", "300") || t_attach("B", "200") || t_attach("C", "100") ? -1 : 0;
+}
+
+#define case3(name) cmocka_unit_test_setup_teardown(name, begin, t_end)
+
+static int access_root(void)
+{
+	t_logged();
+	return t_simple(ALT_OP_ACCESS, 1, NULL);
+}
+
+/* ---- setup ---- */
+
+static void setup_is_told_why_and_the_instance_works_at_once(void **state)
+{
+	assert_int_equal(t_attach("D", "50"), 0);
+	assert_int_equal(t_script('D')->setups, 1);
+	assert_int_equal(t_script('D')->setup_flags, ALT_SETUP_MANUAL);
+	assert_int_equal(access_root(), 0);
+	t_expect("+A +B +C +D * -D -C -B -A");
+	assert_int_equal(t_filter(&t_letters)->instances, 4);
+}
+
+static void setup_that_declines_leaves_nothing(void **state)
+{
+	static const int answers[] = { -EACCES, -EPERM, -ENOMEM, 1, 99 };
+
+	for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+		t_script('D')->setup_answer = answers[i];
+		assert_int_equal(t_attach("D", "50"), answers[i] > 0 ? -EPERM : answers[i]);
+		assert_int_equal(t_err.status, STATUS_FLT_DO_NOT_ATTACH);
+		assert_null(t_instance("D"));
+	}
+	assert_int_equal(t_script('D')->starts + t_script('D')->completes, 0);
+	assert_int_equal(t_filter(&t_letters)->instances, 3);
+	assert_int_equal(access_root(), 0);
+	t_expect("+A +B +C * -C -B -A");
+	t_script('D')->setup_answer = 0;
+	assert_int_equal(t_attach("D", "50"), 0); /* name and altitude are free */
+}
+
+static int setup_explains(struct alt_instance *in, uint32_t flags, struct alt_error *err)
+{
+	return alt_error_set(err, -ENOENT, "no key for '%s'", alt_instance_name(in));
+}
+
+static void the_reason_of_a_setup_stays(void **state)
+{
+	static const struct alt_filter_registration reg = { .size = sizeof reg, .name = "explains", .setup = setup_explains };
+
+	assert_int_equal(t_attach_as(&reg, "D", "50"), -ENOENT);
+	assert_string_equal(t_err.text, "no key for 'D'");
+	assert_int_equal(t_err.code, -ENOENT);
+}
+
+static int setup_uses_the_volume(struct alt_instance *in, uint32_t flags, struct alt_error *err)
+{
+	struct alt_attr attr;
+
+	return alt_io_getattr(in, alt_volume_root(alt_instance_volume(in)), &attr);
+}
+
+static void setup_may_use_the_volume_below(void **state)
+{
+	static const struct alt_filter_registration reg = { .size = sizeof reg, .name = "uses", .setup = setup_uses_the_volume };
+
+	t_logged();
+	assert_int_equal(t_attach_as(&reg, "D", "150"), 0);
+	t_expect("+C * -C");
+}
+
+/* ---- asking ---- */
+
+static void only_a_manual_detach_is_asked(void **state)
+{
+	t_script('B')->query_answer = -EBUSY;
+	t_script('C')->query_answer = 5;
+	assert_int_equal(t_detach("B"), -EBUSY);
+	assert_int_equal(t_err.status, STATUS_FLT_DO_NOT_DETACH);
+	assert_true(t_detach("C") < 0);
+	assert_int_equal(t_script('B')->starts + t_script('B')->completes, 0);
+	assert_int_equal(access_root(), 0);
+	t_expect("+A +B +C * -C -B -A");
+
+	assert_int_equal(stack_detach(t_volume, "letters", "B", ALT_TEARDOWN_FILTER_UNLOAD, NULL), 0);
+	assert_int_equal(t_script('B')->queries, 1);
+	assert_int_equal(t_script('B')->reason, ALT_TEARDOWN_FILTER_UNLOAD);
+	assert_int_equal(stack_detach(t_volume, "letters", "C", ALT_TEARDOWN_MANDATORY_UNLOAD, NULL), 0);
+	assert_int_equal(t_script('C')->queries, 1);
+	assert_int_equal(t_script('C')->reason, ALT_TEARDOWN_MANDATORY_UNLOAD);
+	assert_int_equal(t_detach("A"), 0);
+	assert_int_equal(t_script('A')->queries, 1);
+	assert_int_equal(t_script('A')->reason, ALT_TEARDOWN_MANUAL);
+}
+
+static void a_filter_that_says_so_is_not_detached_by_hand(void **state)
+{
+	static const struct alt_filter_registration reg = { .size = sizeof reg, .name = "stays", .flags = ALT_FILTER_NO_DETACH };
+
+	assert_int_equal(t_attach_as(&reg, "D", "50"), 0);
+	assert_int_equal(t_detach("D"), -EBUSY);
+	assert_int_equal(t_err.status, STATUS_FLT_DO_NOT_DETACH);
+	assert_int_equal(stack_detach(t_volume, "stays", NULL, ALT_TEARDOWN_FILTER_UNLOAD, NULL), 0);
+}
+
+static void an_end_of_the_volume_asks_nobody(void **state)
+{
+	t_script('A')->query_answer = t_script('B')->query_answer = -EBUSY;
+	stack_volume_fini(t_volume);
+	assert_int_equal(t_script('A')->queries, 0);
+	assert_int_equal(t_script('A')->reason, ALT_TEARDOWN_DISMOUNT);
+	assert_int_equal(t_script('A')->completes + t_script('B')->completes + t_script('C')->completes, 3);
+	assert_int_equal(stack_volume_init(t_volume), 0);
+}
+
+static int query_attach_and_look(struct alt_instance *in)
+{
+	t_attach("E", "400");
+	t_simple(ALT_OP_ACCESS, 1, NULL);
+	return -EBUSY;
+}
+
+/* A guard that refuses to go guards all the time, whatever else is attached while it is asked. */
+static void an_instance_that_is_asked_still_serves(void **state)
+{
+	static const struct alt_filter_registration reg = { .size = sizeof reg, .name = "guard", .callbacks = t_all,
+							    .query_teardown = query_attach_and_look };
+
+	assert_int_equal(t_attach_as(&reg, "D", "350"), 0);
+	t_logged();
+	assert_int_equal(t_detach("D"), -EBUSY);
+	t_expect("+E +D +A +B +C * -C -B -A -D -E");
+	assert_non_null(t_instance("D"));
+}
+
+static void what_is_not_there_is_not_found(void **state)
+{
+	assert_int_equal(t_detach("Z"), -ENOENT);
+	assert_int_equal(t_err.status, STATUS_FLT_INSTANCE_NOT_FOUND);
+	assert_int_equal(stack_detach(t_volume, "nobody", NULL, ALT_TEARDOWN_MANUAL, NULL), -ENOENT);
+	assert_int_equal(t_detach("A"), 0);
+	assert_int_equal(t_detach("A"), -ENOENT);
+}
+
+static void without_an_instances_name_the_highest_goes(void **state)
+{
+	assert_int_equal(stack_detach(t_volume, "letters", NULL, ALT_TEARDOWN_MANUAL, NULL), 0);
+	assert_int_equal(access_root(), 0);
+	t_expect("+B +C * -C -B");
+}
+
+/* ---- teardown ---- */
+
+struct detach { pthread_t thread; const char *name; int r; _Atomic bool over; };
+
+static void *detach_main(void *arg)
+{
+	struct detach *d = arg;
+
+	d->r = stack_detach(t_volume, NULL, d->name, ALT_TEARDOWN_MANUAL, NULL);
+	atomic_store(&d->over, true);
+	return NULL;
+}
+
+static void detach_begin(struct detach *d, const char *name)
+{
+	*d = (struct detach){ .name = name };
+	pthread_create(&d->thread, NULL, detach_main, d);
+	t_until(&t_script(name[0])->starts, 1);
+}
+
+static int detach_end(struct detach *d)
+{
+	pthread_join(d->thread, NULL);
+	return d->r;
+}
+
+static struct t_later later;
+
+static int serve_later(struct alt_op *op)
+{
+	t_later_start(&later, t_later_complete, op);
+	return ALT_PENDING;
+}
+
+/* After its teardown-start an instance is called only for what began before; after teardown-complete not at all. */
+static void a_detach_waits_for_the_post_it_is_owed(void **state)
+{
+	struct t_call c = { 0 };
+	struct detach d;
+
+	later = (struct t_later){ .when = 1 };
+	tfs.on[ALT_OP_ACCESS] = serve_later;
+	t_logged();
+	t_go(&c, t_op(ALT_OP_ACCESS, 1, NULL));
+	t_expect("+A +B +C *");
+	detach_begin(&d, "B");
+	tfs.on[ALT_OP_ACCESS] = NULL;
+	assert_int_equal(t_simple(ALT_OP_ACCESS, 1, NULL), 0);
+	t_expect("startB +A +C * -C -A");
+	usleep(30000); /* a few looks of the drain: it must not be over */
+	assert_false(atomic_load(&d.over));
+	assert_int_equal(t_script('B')->posts + t_script('B')->drains + t_script('B')->completes, 0);
+
+	atomic_store(&later.when, 2);
+	assert_int_equal(t_wait(&c), 0);
+	assert_int_equal(detach_end(&d), 0);
+	pthread_join(later.thread, NULL);
+	assert_int_equal(t_script('B')->posts, 1);
+	assert_int_equal(t_script('B')->completes, 1);
+	assert_int_equal(access_root(), 0);
+	t_expect("+A +C * -C -A");
+}
+
+/* One that has not come down to it yet goes by. */
+static enum alt_pre pre_park(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	later.op = op;
+	return ALT_PRE_PENDING;
+}
+
+static void an_operation_still_above_goes_by_a_detached_instance(void **state)
+{
+	struct t_call c = { 0 };
+	struct detach d;
+
+	t_script('A')->on_pre = pre_park;
+	t_logged();
+	t_go(&c, t_op(ALT_OP_ACCESS, 1, NULL));
+	detach_begin(&d, "B");
+	assert_int_equal(detach_end(&d), 0); /* does not wait for A */
+	t_expect("+A startB completeB");
+	alt_op_resume_pre(later.op, ALT_PRE_SUCCESS_WITH_CALLBACK, NULL);
+	assert_int_equal(t_wait(&c), 0);
+	t_expect("+C * -C -A");
+}
+
+static void start_resumes(struct alt_instance *in, uint32_t reason)
+{
+	t_teardown_start(in, reason);
+	alt_op_resume_pre(later.op, ALT_PRE_SUCCESS_WITH_CALLBACK, NULL);
+}
+
+static void what_an_instance_pended_it_completes_in_teardown_start(void **state)
+{
+	static const struct alt_filter_registration reg = { .size = sizeof reg, .name = "pends", .callbacks = t_all,
+							    .teardown_start = start_resumes, .teardown_complete = t_teardown_complete };
+	struct t_call c = { 0 };
+
+	assert_int_equal(t_attach_as(&reg, "D", "150"), 0);
+	t_script('D')->on_pre = pre_park;
+	t_logged();
+	t_go(&c, t_op(ALT_OP_ACCESS, 1, NULL));
+	assert_int_equal(t_detach("D"), 0);
+	assert_int_equal(t_wait(&c), 0);
+	t_expect("+A +B +D startD +C * -C -D -B -A completeD");
+}
+
+/* ---- a wait without end ---- */
+
+static _Atomic long freed;
+static const struct alt_params *params_seen;
+static struct alt_file *file_seen;
+
+static enum alt_pre pre_hold(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	*ctx = malloc(10);
+	params_seen = op->p;
+	return ALT_PRE_SUCCESS_WITH_CALLBACK;
+}
+
+static enum alt_post post_free(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	free(ctx);
+	atomic_fetch_add(&freed, 1);
+	if (op->flags & ALT_OP_DRAINING) {
+		file_seen = op->file;
+		if (op->p != params_seen || op->code != ALT_OP_SETLK || alt_file_node(op->file) != op->node)
+			file_seen = NULL;
+		/* Harmless on the copy, though nobody needs it. */
+		alt_op_alloc(op, 100);
+		op->status = -EIO;
+		return ALT_POST_MORE_PROCESSING;
+	}
+	return ALT_POST_FINISHED;
+}
+
+static struct op *lock_wait_op(struct alt_file *f)
+{
+	struct op *op = t_file_op(ALT_OP_SETLK, f);
+
+	op->rq.params.bits = ALT_PARAM_WAIT;
+	return op;
+}
+
+static void an_endless_wait_is_drained_early(void **state)
+{
+	struct alt_file *f = t_open("f");
+	struct t_call c = { 0 };
+	struct detach d;
+
+	freed = 0;
+	later = (struct t_later){ .when = 1 };
+	tfs.on[ALT_OP_SETLK] = serve_later;
+	t_script('B')->on_pre = pre_hold;
+	t_script('B')->on_post = post_free;
+	t_go(&c, lock_wait_op(f));
+	detach_begin(&d, "B");
+	assert_int_equal(detach_end(&d), 0);
+	assert_int_equal(freed, 1);
+	assert_ptr_equal(file_seen, f);
+	assert_int_equal(t_script('B')->drains, 1);
+	t_expect("+A +B +C * startB ~B completeB");
+
+	atomic_store(&later.when, 2);
+	assert_int_equal(t_wait(&c), 0); /* what the copy was changed to is nobody's answer */
+	pthread_join(later.thread, NULL);
+	t_expect("-C -A");
+	assert_int_equal(freed, 1);
+	assert_int_equal(t_close(f), 0);
+}
+
+static void a_lock_that_does_not_wait_is_awaited(void **state)
+{
+	struct alt_file *f = t_open("f");
+	struct t_call c = { 0 };
+	struct detach d;
+
+	later = (struct t_later){ .when = 1 };
+	tfs.on[ALT_OP_SETLK] = serve_later;
+	t_script('B')->posts = 0;
+	t_go(&c, t_file_op(ALT_OP_SETLK, f));
+	detach_begin(&d, "B");
+	atomic_store(&later.when, 2);
+	assert_int_equal(t_wait(&c), 0);
+	assert_int_equal(detach_end(&d), 0);
+	pthread_join(later.thread, NULL);
+	assert_int_equal(t_script('B')->posts, 1);
+	assert_int_equal(t_script('B')->drains, 0);
+	assert_int_equal(t_close(f), 0);
+}
+
+/* The lock is granted while the drain runs: the context is freed once, by one of the two posts. */
+static void a_drain_and_an_answer_race_and_the_context_goes_once(void **state)
+{
+	struct alt_file *f = t_open("f");
+
+	atomic_store(&t_log_off, true);
+	tfs.on[ALT_OP_SETLK] = serve_later;
+	for (int round = 0; round < 500; round++) {
+		struct t_call c = { 0 };
+		struct detach d = { .name = "D" };
+
+		freed = 0;
+		later = (struct t_later){ .when = 1 };
+		assert_int_equal(t_attach("D", "150"), 0);
+		t_script('D')->on_pre = pre_hold;
+		t_script('D')->on_post = post_free;
+		t_go(&c, lock_wait_op(f));
+		pthread_create(&d.thread, NULL, detach_main, &d);
+		atomic_store(&later.when, 2);
+		assert_int_equal(t_wait(&c), 0);
+		assert_int_equal(detach_end(&d), 0);
+		pthread_join(later.thread, NULL);
+		assert_int_equal(freed, 1);
+	}
+	assert_int_equal(t_close(f), 0);
+}
+
+/* ---- under load ---- */
+
+#define CYCLES 20000
+#define WORKERS 4
+#define BLOCK 512
+
+/* Twists bytes both ways; answers to nobody but its own counts. */
+static _Atomic long twists, untwists, in_data;
+
+static void twist(unsigned char *to, const unsigned char *from, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		to[i] = from[i] ^ 0xa5;
+}
+
+struct twisted { void *buf; };
+
+static enum alt_pre pre_twist(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	struct alt_params *p = alt_op_edit(op);
+
+	p->buf = alt_op_alloc(op, op->p->size);
+	if (op->code == ALT_OP_WRITE)
+		twist(p->buf, op->p->buf, op->p->size);
+	alt_op_dirty(op);
+	*ctx = p->buf;
+	atomic_fetch_add(&twists, 1);
+	return ALT_PRE_SUCCESS_WITH_CALLBACK;
+}
+
+static enum alt_post post_twist(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	if (op->code == ALT_OP_READ && op->status >= 0)
+		twist(op->p->buf, ctx, op->r.size);
+	atomic_fetch_add(&untwists, 1);
+	return ALT_POST_FINISHED;
+}
+
+static const struct alt_callback twist_callbacks[] = {
+	{ ALT_OP_READ, pre_twist, post_twist }, { ALT_OP_WRITE, pre_twist, post_twist }, { ALT_OP_END },
+};
+static const struct alt_filter_registration twister = { .size = sizeof twister, .name = "twister", .callbacks = twist_callbacks };
+
+/* Hands every third operation to a thread that lets it go on, down or up. */
+#define RING 64
+static struct { pthread_mutex_t lock; struct { struct alt_op *op; bool post; } item[RING]; unsigned head, tail; bool stop; } ring =
+	{ .lock = PTHREAD_MUTEX_INITIALIZER };
+static _Atomic long pended;
+
+static bool ring_put(struct alt_op *op, bool post)
+{
+	bool room;
+
+	pthread_mutex_lock(&ring.lock);
+	room = ring.head - ring.tail < RING;
+	if (room) {
+		ring.item[ring.head % RING].op = op;
+		ring.item[ring.head++ % RING].post = post;
+		atomic_fetch_add(&pended, 1);
+	}
+	pthread_mutex_unlock(&ring.lock);
+	return room;
+}
+
+static void *ring_main(void *arg)
+{
+	for (;;) {
+		struct alt_op *op = NULL;
+		bool post = false, stop;
+
+		pthread_mutex_lock(&ring.lock);
+		stop = ring.stop;
+		if (ring.tail != ring.head) {
+			op = ring.item[ring.tail % RING].op;
+			post = ring.item[ring.tail++ % RING].post;
+		}
+		pthread_mutex_unlock(&ring.lock);
+		if (op && post)
+			alt_op_resume_post(op);
+		else if (op)
+			alt_op_resume_pre(op, ALT_PRE_SUCCESS_WITH_CALLBACK, &ring);
+		else if (stop)
+			return NULL;
+		else
+			sched_yield();
+	}
+}
+
+static _Atomic unsigned turns;
+
+static enum alt_pre pre_ring(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	unsigned turn = atomic_fetch_add(&turns, 1) % 4;
+
+	atomic_fetch_add(&in_data, 1);
+	*ctx = &ring;
+	if (turn == 0 && ring_put(op, false))
+		return ALT_PRE_PENDING;
+	return turn == 1 ? ALT_PRE_SYNCHRONIZE : ALT_PRE_SUCCESS_WITH_CALLBACK;
+}
+
+static enum alt_post post_ring(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	atomic_fetch_sub(&in_data, ctx == &ring);
+	if (!(op->flags & ALT_OP_DRAINING) && atomic_fetch_add(&turns, 1) % 5 == 0 && ring_put(op, true))
+		return ALT_POST_MORE_PROCESSING;
+	return ALT_POST_FINISHED;
+}
+
+static const struct alt_callback ring_callbacks[] = {
+	{ ALT_OP_READ, pre_ring, post_ring }, { ALT_OP_WRITE, pre_ring, post_ring }, { ALT_OP_END },
+};
+static const struct alt_filter_registration pender = { .size = sizeof pender, .name = "pender", .callbacks = ring_callbacks };
+
+static _Atomic bool stopping;
+static _Atomic long wrong, done_ops;
+
+struct worker { pthread_t thread; struct alt_file *file; int me; };
+
+/* Two twisters or none are the identity for who writes and reads above them; what is below is checked at the end. */
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	int64_t at = w->me * BLOCK;
+	unsigned seed = w->me;
+
+	while (!atomic_load(&stopping)) {
+		unsigned char out[BLOCK], in[BLOCK];
+		struct t_call c = { 0 };
+
+		for (int i = 0; i < BLOCK; i++)
+			out[i] = rand_r(&seed);
+		if (t_write(w->file, out, BLOCK, at) != BLOCK)
+			atomic_fetch_add(&wrong, 1000000);
+		memset(in, 0, sizeof in);
+		c.out = in;
+		if (t_run(&c, t_read_op(w->file, BLOCK, at)) < 0 || c.size != BLOCK)
+			atomic_fetch_add(&wrong, 10000);
+		/* Between the two the one twister that comes and goes may have done either. */
+		for (int i = 0; i < BLOCK; i++)
+			if (in[i] != out[i] && in[i] != (out[i] ^ 0xa5)) {
+				atomic_fetch_add(&wrong, 1);
+				break;
+			}
+		/* All of a block, or nothing of it. */
+		for (int i = 1; i < BLOCK; i++)
+			if ((in[i] ^ out[i]) != (in[0] ^ out[0])) {
+				atomic_fetch_add(&wrong, 1);
+				break;
+			}
+		atomic_fetch_add(&done_ops, 2);
+	}
+	return NULL;
+}
+
+static int64_t ops_of(const char *name)
+{
+	return atomic_load(&t_instance(name)->ops);
+}
+
+static struct worker workers[WORKERS];
+static pthread_t ring_thread;
+
+static void load_begin(void)
+{
+	static const char *const names[] = { "f", "g" };
+
+	wrong = done_ops = twists = untwists = in_data = pended = 0;
+	stopping = false;
+	ring.head = ring.tail = 0;
+	ring.stop = false;
+	atomic_store(&t_log_off, true);
+	pthread_create(&ring_thread, NULL, ring_main, NULL);
+	for (int i = 0; i < WORKERS; i++) {
+		workers[i] = (struct worker){ .file = t_open(names[i & 1]), .me = i };
+		pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]);
+	}
+}
+
+static void load_end(void)
+{
+	atomic_store(&stopping, true);
+	for (int i = 0; i < WORKERS; i++)
+		pthread_join(workers[i].thread, NULL);
+	pthread_mutex_lock(&ring.lock);
+	ring.stop = true;
+	pthread_mutex_unlock(&ring.lock);
+	pthread_join(ring_thread, NULL);
+	for (int i = 0; i < WORKERS; i++)
+		assert_int_equal(t_close(workers[i].file), 0);
+}
+
+static void attach_and_detach_under_load_lose_nothing(void **state)
+{
+	assert_int_equal(t_attach_as(&pender, "P", "250"), 0);
+	load_begin();
+	for (int i = 0; i < CYCLES; i++) {
+		assert_int_equal(t_attach_as(i & 1 ? &twister : &pender, "T", i & 2 ? "150" : "280"), 0);
+		assert_int_equal(t_detach("T"), 0);
+	}
+	load_end();
+	assert_int_equal(wrong, 0);
+	assert_int_equal(twists, untwists);
+	assert_int_equal(in_data, 0);
+	assert_int_equal(ops_of("P"), 0);
+	assert_null(t_volume->inflight);
+}
+
+/* With the twister always there, bytes above are what was written, and bytes below are not. */
+static void data_is_identical_through_a_twister_while_others_come_and_go(void **state)
+{
+	unsigned char plain[BLOCK], back[BLOCK], *below = tfs_at(2)->data;
+
+	assert_int_equal(t_attach_as(&twister, "T", "250"), 0);
+	load_begin();
+	for (int i = 0; i < CYCLES / 20; i++) {
+		assert_int_equal(t_attach_as(&pender, "P", i & 1 ? "240" : "260"), 0);
+		assert_int_equal(t_attach("D", "255"), 0);
+		assert_int_equal(t_detach("P"), 0);
+		assert_int_equal(t_detach("D"), 0);
+	}
+	for (int i = 0; i < BLOCK; i++)
+		plain[i] = i;
+	assert_int_equal(t_write(workers[0].file, plain, BLOCK, 10 * BLOCK), BLOCK);
+	assert_int_equal(t_read(workers[0].file, back, BLOCK, 10 * BLOCK), BLOCK);
+	assert_memory_equal(plain, back, BLOCK);
+	load_end();
+	twist(back, below + 10 * BLOCK, BLOCK);
+	assert_memory_equal(plain, back, BLOCK);
+	assert_int_equal(wrong, 0);
+	assert_int_equal(twists, untwists);
+	assert_int_equal(ops_of("T"), 0);
+}
+
+static void *attacher_main(void *arg)
+{
+	const char *name = arg;
+	char altitude[] = "1000";
+
+	altitude[0] += name[0] - 'K';
+	for (int i = 0; i < CYCLES / 20; i++)
+		if (stack_attach(t_volume, t_filters, name, altitude, NULL, 0, NULL) < 0 ||
+		    stack_detach(t_volume, NULL, name, ALT_TEARDOWN_MANUAL, NULL) < 0)
+			atomic_fetch_add(&wrong, 1);
+	return NULL;
+}
+
+static void several_threads_attach_and_detach_at_once(void **state)
+{
+	static const char *const names[] = { "K", "L", "M" };
+	pthread_t t[3];
+
+	t_filter(&t_letters);
+	load_begin();
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t[i], NULL, attacher_main, (void *)names[i]);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	load_end();
+	assert_int_equal(wrong, 0);
+	assert_int_equal(t_filter(&t_letters)->instances, 3);
+	for (const char *l = "KLM"; *l; l++) {
+		assert_int_equal(t_script(*l)->pres, t_script(*l)->posts + t_script(*l)->drains);
+		assert_int_equal(t_script(*l)->setups, t_script(*l)->completes);
+	}
+	atomic_store(&t_log_off, false);
+	assert_int_equal(access_root(), 0);
+	t_expect("+A +B +C * -C -B -A");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		case3(setup_is_told_why_and_the_instance_works_at_once),
+		case3(setup_that_declines_leaves_nothing),
+		case3(the_reason_of_a_setup_stays),
+		case3(setup_may_use_the_volume_below),
+		case3(only_a_manual_detach_is_asked),
+		case3(a_filter_that_says_so_is_not_detached_by_hand),
+		case3(an_end_of_the_volume_asks_nobody),
+		case3(an_instance_that_is_asked_still_serves),
+		case3(what_is_not_there_is_not_found),
+		case3(without_an_instances_name_the_highest_goes),
+		case3(a_detach_waits_for_the_post_it_is_owed),
+		case3(an_operation_still_above_goes_by_a_detached_instance),
+		case3(what_an_instance_pended_it_completes_in_teardown_start),
+		case3(an_endless_wait_is_drained_early),
+		case3(a_lock_that_does_not_wait_is_awaited),
+		case3(a_drain_and_an_answer_race_and_the_context_goes_once),
+		case3(several_threads_attach_and_detach_at_once),
+		t_case(attach_and_detach_under_load_lose_nothing),
+		t_case(data_is_identical_through_a_twister_while_others_come_and_go),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
