@@ -285,13 +285,11 @@ struct alt_node *node_find(struct alt_volume *v, struct alt_key key)
 
 bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number)
 {
-	struct alt_node *n;
 	bool there;
 
 	pthread_mutex_lock(&v->slots_lock);
 	there = i < v->node_slots.count;
-	n = there ? v->node_slots.slot[i] : NULL;
-	*number = n ? n->rec.number : 0;
+	*number = there ? slot_number_locked(&v->node_slots, i) : 0;
 	pthread_mutex_unlock(&v->slots_lock);
 	return there;
 }
@@ -310,6 +308,41 @@ struct alt_node *node_child(struct alt_node *dir, const char *text)
 	return n;
 }
 
+/* Counts its parent. NULL without memory. */
+static struct io_name *name_new(struct alt_node *parent, const char *text)
+{
+	struct io_name *name = malloc(sizeof *name + strlen(text) + 1);
+
+	if (!name)
+		return NULL;
+	strcpy(name->text, text);
+	name->parent = parent;
+	name->hash = hash_bytes(parent->rec.number, text);
+	alt_node_ref(parent);
+	return name;
+}
+
+/* One that was not inserted. */
+static void name_free(struct io_name *name)
+{
+	if (name)
+		alt_node_unref(name->parent);
+	free(name);
+}
+
+/* As the latest name of @n; there must be buckets. */
+static void name_insert_locked(struct alt_volume *v, struct io_name *name, struct alt_node *n)
+{
+	struct io_name **at = &v->by_name[name->hash & (v->name_buckets - 1)];
+
+	name->node = n;
+	name->hash_next = *at;
+	*at = name;
+	name->next = n->names;
+	n->names = name;
+	v->name_count++;
+}
+
 int node_name_bind(struct alt_node *parent, const char *text, struct alt_node *n)
 {
 	struct alt_volume *v = n->volume;
@@ -324,33 +357,21 @@ int node_name_bind(struct alt_node *parent, const char *text, struct alt_node *n
 	}
 	pthread_rwlock_unlock(&v->tree);
 
-	name = malloc(sizeof *name + strlen(text) + 1);
+	name = name_new(parent, text);
 	if (!name)
 		return -ENOMEM;
-	strcpy(name->text, text);
-	name->parent = parent;
-	name->node = n;
-	name->hash = hash_bytes(parent->rec.number, text);
-	alt_node_ref(parent);
-
 	pthread_rwlock_wrlock(&v->tree);
 	if (v->name_count >= v->name_buckets)
 		names_grow_locked(v);
 	if (!v->name_buckets) {
 		pthread_rwlock_unlock(&v->tree);
-		alt_node_unref(parent);
-		free(name);
+		name_free(name);
 		return -ENOMEM;
 	}
 	at = name_slot_locked(v, parent, text);
 	if (*at)
 		displaced = name_remove_locked(v, at);
-	at = &v->by_name[name->hash & (v->name_buckets - 1)];
-	name->hash_next = *at;
-	*at = name;
-	name->next = n->names;
-	n->names = name;
-	v->name_count++;
+	name_insert_locked(v, name, n);
 	pthread_rwlock_unlock(&v->tree);
 	if (displaced)
 		alt_node_unref(displaced);
@@ -372,41 +393,57 @@ void node_name_unbind(struct alt_node *parent, const char *text)
 		alt_node_unref(drop);
 }
 
-static struct alt_node *name_node(struct alt_node *parent, const char *text)
+/* The node of a name leaves it; counted, NULL when there is none or it is going. @drop: the parent, to be unref'd. */
+static struct alt_node *name_take_locked(struct alt_volume *v, struct alt_node *parent, const char *text, struct alt_node **drop)
 {
-	struct alt_volume *v = parent->volume;
-	struct io_name *name;
-	struct alt_node *n = NULL;
+	struct io_name **at = name_slot_locked(v, parent, text);
+	struct alt_node *n = *at && node_ref_try((*at)->node) ? (*at)->node : NULL;
 
-	pthread_rwlock_rdlock(&v->tree);
-	name = *name_slot_locked(v, parent, text);
-	if (name && node_ref_try(name->node))
-		n = name->node;
-	pthread_rwlock_unlock(&v->tree);
+	*drop = *at ? name_remove_locked(v, at) : NULL;
 	return n;
 }
 
+static bool same_node_locked(struct alt_volume *v, struct alt_node *from, const char *name, struct alt_node *to, const char *new_name)
+{
+	const struct io_name *a = *name_slot_locked(v, from, name), *b = *name_slot_locked(v, to, new_name);
+
+	return a && b && a->node == b->node;
+}
+
+/* All in one hold of the lock: nobody sees a node between two names, or with none. */
 int node_name_move(struct alt_node *from, const char *name, struct alt_node *to, const char *new_name, bool exchange)
 {
-	struct alt_node *n = name_node(from, name), *other = name_node(to, new_name);
-	int r = 0;
+	struct alt_volume *v = from->volume;
+	struct io_name *there = name_new(to, new_name), *here = name_new(from, name);
+	struct alt_node *n = NULL, *other = NULL, *drop[2] = { NULL, NULL };
 
-	if (n == other && n && !exchange)
-		goto out; /* two names of one file: rename(2) does nothing */
-	if (n)
-		r = node_name_bind(to, new_name, n);
-	else
-		node_name_unbind(to, new_name);
-	if (exchange && other)
-		r = node_name_bind(from, name, other);
-	else
-		node_name_unbind(from, name);
-out:
-	if (n)
-		alt_node_unref(n);
-	if (other)
-		alt_node_unref(other);
-	return r;
+	if (!there || !here) {
+		name_free(there);
+		name_free(here);
+		return -ENOMEM;
+	}
+	pthread_rwlock_wrlock(&v->tree);
+	/* Two names of one file: rename(2) does nothing. */
+	if (!same_node_locked(v, from, name, to, new_name)) {
+		n = name_take_locked(v, from, name, &drop[0]);
+		other = name_take_locked(v, to, new_name, &drop[1]);
+		if (n) {
+			name_insert_locked(v, there, n);
+			there = NULL;
+		}
+		if (other && exchange) {
+			name_insert_locked(v, here, other);
+			here = NULL;
+		}
+	}
+	pthread_rwlock_unlock(&v->tree);
+	name_free(there);
+	name_free(here);
+	alt_node_unref(drop[0]);
+	alt_node_unref(drop[1]);
+	alt_node_unref(n);
+	alt_node_unref(other);
+	return 0;
 }
 
 static int path_locked(const struct alt_node *n, const char *last, char *buf, size_t size)

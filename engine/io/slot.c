@@ -68,6 +68,11 @@ void *slot_find_locked(const struct slot_table *t, uint64_t number)
 	return i < t->count && t->generation[i] == number >> 32 ? t->slot[i] : NULL;
 }
 
+uint64_t slot_number_locked(const struct slot_table *t, uint32_t i)
+{
+	return t->slot[i] ? (uint64_t)t->generation[i] << 32 | i : 0;
+}
+
 void slot_table_fini(struct slot_table *t)
 {
 	free(t->slot);

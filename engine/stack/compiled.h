@@ -53,6 +53,8 @@ int stack_enter(struct op *op, struct alt_instance *below);
 void stack_drain(struct alt_instance *in);
 /* One operation less that may call @in. */
 void stack_leave(struct alt_instance *in);
+/* READDIR from below @in as @op asked it with @p, from @offset on; the entries become @op's. 0 or -errno; may sleep. */
+int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_params *p, int64_t offset);
 /* Send the RELEASE of @file to those below @in, not awaited; takes the reference. */
 void stack_release_below(struct alt_instance *in, struct alt_file *file);
 

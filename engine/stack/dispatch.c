@@ -177,26 +177,53 @@ static int view_name(struct op *op, const struct op_frame *f)
 	return 0;
 }
 
-static void view_entries(struct op *op, const struct op_frame *f)
+/* The file system's reference to an entry's node goes back. */
+static void dirent_drop(const struct op *op, struct op_dirent *d)
+{
+	const struct alt_filesystem_registration *owner = op->pub.node->owner;
+
+	if (d->has_entry && d->entry.data && owner->forget)
+		owner->forget(op->pub.volume, d->entry.key, d->entry.data);
+	d->has_entry = false;
+}
+
+/* Returns the cookie of the last entry seen, hidden or not; 0: there was none. */
+static int64_t view_entries(struct op *op, const struct op_frame *f)
 {
 	const struct alt_filter_registration *reg = f->in->filter->reg;
 	struct op_dirent **at = &op->dirents, *d;
+	int64_t last = 0;
 
 	while ((d = *at)) {
+		last = d->next;
 		if (reg->attributes && d->has_entry)
 			reg->attributes(f->in, NULL, &d->entry.attr);
 		if (reg->entry && strcmp(d->name, ".") && strcmp(d->name, "..")) {
 			if (!reg->entry(f->in, op->pub.node, d->name)) {
 				*at = d->next_entry;
+				dirent_drop(op, d);
 				free(d);
 				continue;
 			}
 			/* The node is known by its lower name: under this one it is to be looked up. */
-			d->has_entry = false;
+			dirent_drop(op, d);
 		}
 		at = &d->next_entry;
 	}
 	op->dirents_tail = at;
+	return last;
+}
+
+/* An empty answer is the end of the directory: while all that came is hidden, what follows is asked for. */
+static void view_listing(struct op *op, const struct op_frame *f)
+{
+	int64_t last;
+	int r = 0;
+
+	while (!r && (last = view_entries(op, f)) && !op->dirents)
+		r = stack_list_below(f->in, op, f->params, last);
+	if (r < 0)
+		op->pub.status = r;
 }
 
 static void view_up(struct op *op, const struct op_frame *f)
@@ -206,7 +233,7 @@ static void view_up(struct op *op, const struct op_frame *f)
 	if (op->pub.status < 0 || !(reg->attributes || reg->entry))
 		return;
 	if (op->pub.code == ALT_OP_READDIR)
-		view_entries(op, f);
+		view_listing(op, f);
 	else if (reg->attributes && op->pub.r.entry.attr.mode)
 		reg->attributes(f->in, op->pub.r.node ? op->pub.r.node : op->pub.node, &op->pub.r.entry.attr);
 }
@@ -576,11 +603,12 @@ static struct op *drain_copy_locked(const struct op *op)
 	return copy;
 }
 
-static void frame_drain(struct op_frame *f, struct op *copy)
+static void frame_drain(const struct op *op, struct op_frame *f, struct op *copy)
 {
+	/* Since it was looked at, one that waited may have been called, and be owed a post it must get at its time. */
 	if (claim(f, FRAME_WAITING, FRAME_OVER)) {
 		stack_leave(f->in);
-	} else if (claim(f, FRAME_OWED, FRAME_IN_POST)) {
+	} else if (endless(op) && claim(f, FRAME_OWED, FRAME_IN_POST)) {
 		copy->pub.p = f->params;
 		if (f->post)
 			f->post(&copy->pub, f->in, f->ctx);
@@ -619,7 +647,7 @@ void stack_drain(struct alt_instance *in)
 		pthread_mutex_unlock(&v->inflight_lock);
 		if (!copy)
 			return; /* none there, or no memory: the caller looks again */
-		frame_drain(f, copy);
+		frame_drain(op, f, copy);
 		op_end(copy);
 		alt_op_unref(&op->pub);
 	}

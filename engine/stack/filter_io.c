@@ -115,6 +115,25 @@ static void released_done(struct op *op)
 	file_unref(file); /* the opener's */
 }
 
+int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_params *p, int64_t offset)
+{
+	struct op *more = generated_new(in, ALT_OP_READDIR, op->pub.node, op->pub.file);
+	int r;
+
+	if (!more)
+		return -ENOMEM;
+	more->pub.flags = 0; /* it is the caller's own, in another piece */
+	more->pub.caller = op->pub.caller;
+	more->rq.params = *p;
+	more->rq.params.offset = offset;
+	r = generated_run(more, in);
+	op->dirents = more->dirents;
+	op->dirents_tail = more->dirents ? more->dirents_tail : &op->dirents;
+	more->dirents = NULL;
+	op_end(more);
+	return r;
+}
+
 void stack_release_below(struct alt_instance *in, struct alt_file *file)
 {
 	struct op *op = generated_new(in, ALT_OP_RELEASE, file->node, file);

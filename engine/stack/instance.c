@@ -7,6 +7,7 @@
  * Detach: query-teardown (manual only, may refuse), new compiled stack without it, teardown-start, drain,
  * teardown-complete. From teardown-start on no new operation reaches it; at teardown-complete none is left.
  */
+#include "io/slot.h"
 #include "stack/compiled.h"
 #include <altitude/log.h>
 #include <altitude/ntstatus.h>
@@ -173,12 +174,6 @@ static int instance_reserve(struct alt_instance *in, struct alt_error *err)
 		place_locked(sv, in);
 	pthread_mutex_unlock(&sv->lock);
 	return r;
-}
-
-/* The object itself may be half made yet: its number stands in the table. */
-static uint64_t slot_number_locked(const struct slot_table *t, uint32_t i)
-{
-	return t->slot[i] ? (uint64_t)t->generation[i] << 32 | i : 0;
 }
 
 static void contexts_drop_all(struct alt_instance *in)

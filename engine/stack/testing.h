@@ -401,8 +401,10 @@ T_FN struct alt_filter *t_filter(const struct alt_filter_registration *reg)
 
 	while (f->reg && f->reg != reg)
 		f++;
-	f->reg = reg;
-	f->name = (char *)reg->name;
+	if (!f->reg) {
+		f->name = (char *)reg->name;
+		f->reg = reg;
+	}
 	return f;
 }
 
@@ -731,7 +733,9 @@ T_FN int t_list(uint64_t dir, size_t room, uint32_t bits, char *names, size_t si
 		c = (struct t_call){ 0 };
 		r = t_run(&c, op);
 		next = c.next;
-		snprintf(names + len, size - len, "%s%s", len && c.names[0] ? " " : "", c.names);
+		if (len && c.names[0])
+			strncat(names, " ", size - len - 1);
+		strncat(names, c.names, size - strlen(names) - 1);
 	} while (!r && c.names[0]);
 	c = (struct t_call){ 0 };
 	t_run(&c, t_file_op(ALT_OP_RELEASEDIR, f));

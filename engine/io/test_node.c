@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: MIT */
+/* Nodes as the kernel knows them, their names under renames, and the numbers of nodes and files. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "io/io.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MANY 100000
+#define BYTES_EACH 4096          /* red zones and shadow */
+#else
+#define MANY 1000000
+#define BYTES_EACH 400
+#endif
+
+static struct alt_volume *v;
+static _Atomic long handed, forgotten, releases;
+
+static int fs_mount(struct alt_volume *volume, const char *arg, struct alt_error *err)
+{
+	atomic_fetch_add(&handed, 1);
+	alt_volume_set_root(volume, (struct alt_key){ .id = 1 }, &v);
+	return 0;
+}
+
+static void fs_forget(struct alt_volume *volume, struct alt_key key, void *data)
+{
+	atomic_fetch_add(&forgotten, 1);
+}
+
+static int fs_release(struct alt_op *op)
+{
+	atomic_fetch_add(&releases, 1);
+	return 0;
+}
+
+static const struct alt_filesystem_registration fs = {
+	.size = sizeof fs, .name = "nodes", .mount = fs_mount, .forget = fs_forget,
+	.ops = { [ALT_OP_RELEASE] = fs_release, [ALT_OP_RELEASEDIR] = fs_release },
+};
+
+static int begin(void **state)
+{
+	handed = forgotten = releases = 0;
+	return volume_new("nodes:", &fs, NULL, NULL, &v, NULL);
+}
+
+/* Whatever was interned is given back, once. */
+static int end(void **state)
+{
+	volume_free(v);
+	if (handed != forgotten)
+		fprintf(stderr, "handed %ld, forgotten %ld\n", handed, forgotten);
+	return handed == forgotten ? 0 : -1;
+}
+
+#define test_case(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+static struct alt_node *intern_type(uint64_t id, uint32_t type)
+{
+	struct alt_entry e = { .key.id = id, .attr.mode = type | 0644, .data = &handed };
+
+	atomic_fetch_add(&handed, 1);
+	return node_intern(v, &e, &fs);
+}
+
+/* Known to the kernel once; the pointer is good until it is forgotten. */
+static struct alt_node *known(uint64_t id, uint32_t type)
+{
+	struct alt_node *n = intern_type(id, type);
+
+	node_remember(n, 1);
+	alt_node_unref(n);
+	return n;
+}
+
+static struct alt_node *dir_in(struct alt_node *parent, const char *name, uint64_t id)
+{
+	struct alt_node *n = known(id, S_IFDIR);
+
+	assert_int_equal(node_name_bind(parent, name, n), 0);
+	return n;
+}
+
+static struct alt_node *file_in(struct alt_node *parent, const char *name, uint64_t id)
+{
+	struct alt_node *n = known(id, S_IFREG);
+
+	assert_int_equal(node_name_bind(parent, name, n), 0);
+	return n;
+}
+
+static void expect_path(const struct alt_node *n, const char *want)
+{
+	char buf[4096];
+	int r = alt_node_path(n, buf, sizeof buf);
+
+	if (!want) {
+		assert_int_equal(r, -ENOENT);
+		return;
+	}
+	assert_int_equal(r, strlen(want));
+	assert_string_equal(buf, want);
+}
+
+/* ---- names ---- */
+
+static void a_path_is_the_names_up_to_the_root(void **state)
+{
+	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3), *f = file_in(b, "file", 4);
+	char buf[64];
+
+	expect_path(v->root, "/");
+	expect_path(a, "/a");
+	expect_path(f, "/a/b/file");
+	assert_int_equal(alt_node_path_at(b, "new", buf, sizeof buf), 8);
+	assert_string_equal(buf, "/a/b/new");
+	assert_int_equal(alt_node_path_at(v->root, "new", buf, sizeof buf), 4);
+	assert_string_equal(buf, "/new");
+}
+
+static void a_path_fits_to_the_byte_or_is_too_long(void **state)
+{
+	struct alt_node *a = dir_in(v->root, "a", 2), *f = file_in(a, "file", 3);
+
+	for (size_t size = 0; size < 12; size++) {
+		char *buf = malloc(size ? size : 1); /* of that size, for the address checker */
+		int r = alt_node_path(f, buf, size), root = alt_node_path(v->root, buf, size);
+
+		assert_int_equal(r, size < sizeof "/a/file" ? -ENAMETOOLONG : 7);
+		assert_int_equal(root, size < sizeof "/" ? -ENAMETOOLONG : 1);
+		free(buf);
+	}
+}
+
+static void a_file_with_several_names_has_the_latest(void **state)
+{
+	struct alt_node *a = dir_in(v->root, "a", 2), *f = file_in(v->root, "one", 3);
+
+	assert_int_equal(node_name_bind(a, "two", f), 0);
+	expect_path(f, "/a/two");
+	assert_int_equal(node_name_bind(v->root, "one", f), 0); /* found by it again */
+	expect_path(f, "/one");
+	node_name_unbind(v->root, "one");
+	expect_path(f, "/a/two");
+	node_name_unbind(a, "two");
+	expect_path(f, NULL);
+	node_name_unbind(a, "two");
+	assert_int_equal(node_name_bind(a, "three", f), 0);
+	expect_path(f, "/a/three");
+}
+
+static void a_name_that_goes_to_another_leaves_the_first(void **state)
+{
+	struct alt_node *f = file_in(v->root, "name", 2), *g = file_in(v->root, "name", 3);
+
+	expect_path(f, NULL);
+	expect_path(g, "/name");
+}
+
+static void a_rename_moves_what_is_below(void **state)
+{
+	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(v->root, "b", 3), *d = dir_in(a, "d", 4), *f = file_in(d, "f", 5);
+
+	assert_int_equal(node_name_move(a, "d", b, "e", false), 0);
+	expect_path(f, "/b/e/f");
+	assert_int_equal(node_name_move(v->root, "b", a, "c", false), 0);
+	expect_path(f, "/a/c/e/f");
+	assert_int_equal(node_name_move(a, "c", a, "cc", false), 0);
+	expect_path(d, "/a/cc/e");
+	assert_int_equal(node_name_move(a, "cc", a, "cc", false), 0);
+	expect_path(d, "/a/cc/e");
+}
+
+static void a_rename_over_another_takes_its_name(void **state)
+{
+	struct alt_node *f = file_in(v->root, "f", 2), *g = file_in(v->root, "g", 3);
+
+	assert_int_equal(node_name_move(v->root, "f", v->root, "g", false), 0);
+	expect_path(f, "/g");
+	expect_path(g, NULL);
+}
+
+static void a_rename_of_what_was_never_looked_up_still_hits_its_target(void **state)
+{
+	struct alt_node *g = file_in(v->root, "g", 3);
+
+	assert_int_equal(node_name_move(v->root, "unknown", v->root, "g", false), 0);
+	expect_path(g, NULL);
+	assert_int_equal(node_name_bind(v->root, "g", g), 0);
+	assert_int_equal(node_name_move(v->root, "unknown", v->root, "g", true), 0);
+	expect_path(g, "/unknown");
+	assert_int_equal(node_name_move(v->root, "no", v->root, "nor", false), 0);
+}
+
+static void an_exchange_swaps_two_names(void **state)
+{
+	struct alt_node *a = dir_in(v->root, "a", 2), *f = file_in(a, "f", 3), *g = file_in(v->root, "g", 4);
+
+	assert_int_equal(node_name_move(a, "f", v->root, "g", true), 0);
+	expect_path(f, "/g");
+	expect_path(g, "/a/f");
+}
+
+static void a_rename_between_two_names_of_one_file_does_nothing(void **state)
+{
+	struct alt_node *f = file_in(v->root, "one", 2);
+
+	assert_int_equal(node_name_bind(v->root, "two", f), 0);
+	assert_int_equal(node_name_move(v->root, "one", v->root, "two", false), 0);
+	node_name_unbind(v->root, "two");
+	expect_path(f, "/one");
+}
+
+/* ---- names, at once ---- */
+
+static _Atomic bool stop;
+static struct alt_node *da, *db, *leaf, *leaf2;
+static _Atomic long strange, reads;
+
+static const char *const leaf_paths[] = { "/a/x/leaf", "/A/x/leaf", "/b/y/leaf", NULL };
+
+static void *path_main(void *arg)
+{
+	struct alt_node *n = arg;
+
+	while (!atomic_load(&stop)) {
+		char buf[64];
+		int r = alt_node_path(n, buf, sizeof buf);
+		const char *const *p = leaf_paths;
+
+		while (*p && (r < 0 || strcmp(*p, buf)))
+			p++;
+		if (!*p)
+			atomic_fetch_add(&strange, 1);
+		atomic_fetch_add(&reads, 1);
+	}
+	return NULL;
+}
+
+static void *ancestor_main(void *arg)
+{
+	while (!atomic_load(&stop)) {
+		node_name_move(v->root, "a", v->root, "A", false);
+		node_name_move(v->root, "A", v->root, "a", false);
+	}
+	return NULL;
+}
+
+static void a_path_read_during_renames_of_ancestors_is_one_that_was(void **state)
+{
+	pthread_t t[3];
+	struct alt_node *x;
+
+	stop = false;
+	strange = reads = 0;
+	da = dir_in(v->root, "a", 2);
+	db = dir_in(v->root, "b", 3);
+	x = dir_in(da, "x", 4);
+	leaf = file_in(x, "leaf", 5);
+	for (int i = 0; i < 2; i++)
+		pthread_create(&t[i], NULL, path_main, leaf);
+	pthread_create(&t[2], NULL, ancestor_main, NULL);
+	for (int i = 0; i < 20000 || reads < 1000; i++) {
+		assert_int_equal(node_name_move(da, "x", db, "y", false), 0);
+		assert_int_equal(node_name_move(db, "y", da, "x", false), 0);
+	}
+	atomic_store(&stop, true);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(strange, 0);
+	expect_path(leaf, "/a/x/leaf");
+}
+
+static void *exchange_path_main(void *arg)
+{
+	while (!atomic_load(&stop)) {
+		char buf[64];
+		int r = alt_node_path(arg, buf, sizeof buf);
+
+		if (r != 2 || (strcmp(buf, "/p") && strcmp(buf, "/q")))
+			atomic_fetch_add(&strange, 1);
+		atomic_fetch_add(&reads, 1);
+	}
+	return NULL;
+}
+
+static void a_node_has_a_name_all_through_an_exchange(void **state)
+{
+	pthread_t t[2];
+
+	stop = false;
+	strange = reads = 0;
+	leaf = file_in(v->root, "p", 2);
+	leaf2 = file_in(v->root, "q", 3);
+	pthread_create(&t[0], NULL, exchange_path_main, leaf);
+	pthread_create(&t[1], NULL, exchange_path_main, leaf2);
+	for (int i = 0; i < 20000 || reads < 1000; i++)
+		assert_int_equal(node_name_move(v->root, "p", v->root, "q", true), 0);
+	atomic_store(&stop, true);
+	for (int i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(strange, 0);
+}
+
+/* ---- identity ---- */
+
+static void one_key_is_one_node(void **state)
+{
+	struct alt_node *n = intern_type(7, S_IFREG), *again = intern_type(7, S_IFREG), *other = intern_type(7, S_IFDIR);
+
+	assert_ptr_equal(n, again);
+	assert_int_equal(forgotten, 1); /* the second reference to its data went back at once */
+	assert_ptr_not_equal(n, other); /* the key came back as something else */
+	assert_int_not_equal(alt_node_number(n), alt_node_number(other));
+	alt_node_unref(n);
+	alt_node_unref(again);
+	alt_node_unref(other);
+	assert_int_equal(forgotten, 3);
+}
+
+static void a_node_lives_until_it_is_forgotten_as_often_as_it_was_told(void **state)
+{
+	struct alt_node *n = intern_type(7, S_IFREG);
+	uint64_t number = alt_node_number(n);
+
+	node_remember(n, 1);
+	node_remember(n, 1);
+	node_remember(n, 3);
+	alt_node_unref(n);
+	node_forget(v, number, 4);
+	assert_int_equal(forgotten, 0);
+	n = node_get(v, number);
+	assert_non_null(n);
+	node_forget(v, number, 1);
+	assert_int_equal(forgotten, 0); /* we hold it */
+	alt_node_unref(n);
+	assert_int_equal(forgotten, 1);
+	assert_null(node_get(v, number));
+	node_forget(v, number, 1);
+}
+
+static void a_count_from_outside_is_not_trusted(void **state)
+{
+	struct alt_node *n = known(7, S_IFREG), *held = node_get(v, alt_node_number(n));
+	uint64_t number = alt_node_number(n);
+
+	node_forget(v, number, UINT64_MAX);
+	node_forget(v, number, UINT64_MAX);
+	node_forget(v, number, 1);
+	assert_int_equal(forgotten, 0);
+	node_remember(held, 1);
+	alt_node_unref(held);
+	assert_ptr_equal(node_get(v, number), n);
+	alt_node_unref(n);
+	node_forget(v, number, 1);
+	assert_int_equal(forgotten, 1);
+	node_forget(v, 0, 1);
+	node_forget(v, IO_ROOT_ID, 1000);
+	node_forget(v, 0xdeadbeef, 1);
+	node_forget(v, UINT64_MAX, UINT64_MAX);
+	assert_non_null(v->root);
+	n = node_get(v, IO_ROOT_ID);
+	assert_ptr_equal(n, v->root);
+	alt_node_unref(n);
+}
+
+static void a_number_is_not_used_twice(void **state)
+{
+	uint64_t first = 0, number = 0;
+
+	for (int i = 0; i < 1000; i++) {
+		struct alt_node *n = known(7, S_IFREG);
+
+		if (i && alt_node_number(n) == first)
+			fail_msg("round %d has the first number again", i);
+		assert_int_not_equal(alt_node_number(n), number);
+		assert_int_not_equal(alt_node_number(n), 0);
+		assert_int_not_equal(alt_node_number(n), IO_ROOT_ID);
+		if (number)
+			assert_null(node_get(v, number));
+		number = alt_node_number(n);
+		first = i ? first : number;
+		node_forget(v, number, 1);
+	}
+	assert_true(v->node_slots.used < 16); /* the slot is used again, its number is not */
+}
+
+static void a_directory_stays_while_its_children_are_known(void **state)
+{
+	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3), *f = file_in(b, "f", 4);
+
+	node_forget(v, alt_node_number(a), 1);
+	node_forget(v, alt_node_number(b), 1);
+	expect_path(f, "/a/b/f");
+	assert_int_equal(forgotten, 0);
+	node_forget(v, alt_node_number(f), 1);
+	assert_int_equal(forgotten, 3);
+	assert_int_equal(v->nodes, 1);
+	assert_int_equal(v->name_count, 0);
+}
+
+static void a_deep_chain_goes_without_recursion(void **state)
+{
+	struct alt_node *n = v->root, *next;
+	uint64_t number;
+
+	for (int i = 0; i < 200000; i++) {
+		next = known(i + 2, S_IFDIR);
+		node_name_bind(n, "d", next);
+		if (n != v->root)
+			node_forget(v, alt_node_number(n), 1);
+		n = next;
+	}
+	number = alt_node_number(n);
+	node_forget(v, number, 1);
+	assert_int_equal(v->nodes, 1);
+}
+
+static void a_file_with_many_names_gives_them_all_back(void **state)
+{
+	struct alt_node *f = known(2, S_IFREG);
+
+	for (int i = 0; i < 100; i++) {
+		struct alt_node *d;
+		char name[16];
+
+		snprintf(name, sizeof name, "d%d", i);
+		d = dir_in(v->root, name, 10 + i);
+		assert_int_equal(node_name_bind(d, "link", f), 0);
+		node_forget(v, alt_node_number(d), 1);
+	}
+	assert_int_equal(v->nodes, 102);
+	node_forget(v, alt_node_number(f), 1);
+	assert_int_equal(v->nodes, 1);
+	assert_int_equal(v->name_count, 0);
+}
+
+/* ---- at once ---- */
+
+#define ROUNDS 20000
+
+static void *intern_main(void *arg)
+{
+	unsigned seed = (unsigned)(uintptr_t)arg;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		struct alt_node *n = intern_type(10 + rand_r(&seed) % 8, S_IFREG);
+		uint64_t number = alt_node_number(n);
+		char name[8], path[32];
+
+		snprintf(name, sizeof name, "n%d", rand_r(&seed) % 8);
+		node_remember(n, 1);
+		node_name_bind(v->root, name, n);
+		alt_node_path(n, path, sizeof path);
+		alt_node_unref(n);
+		if (rand_r(&seed) % 2)
+			node_name_unbind(v->root, name);
+		node_forget(v, number, 1);
+	}
+	return NULL;
+}
+
+static void lookups_and_forgets_of_the_same_nodes_race_and_the_counts_are_right(void **state)
+{
+	pthread_t t[4];
+
+	for (uintptr_t i = 0; i < 4; i++)
+		pthread_create(&t[i], NULL, intern_main, (void *)(i + 1));
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(v->nodes, 1);
+	assert_int_equal(v->name_count, 0);
+	assert_int_equal(handed - forgotten, 1); /* the root's */
+}
+
+/* ---- many ---- */
+
+static long resident_bytes(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	long total, pages = 0;
+
+	if (!f || fscanf(f, "%ld %ld", &total, &pages) != 2)
+		pages = 0;
+	if (f)
+		fclose(f);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+static int open_descriptors(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n;
+}
+
+static void a_million_nodes_need_no_descriptor_and_little_memory(void **state)
+{
+	uint64_t *numbers = calloc(MANY, sizeof *numbers);
+	int descriptors = open_descriptors();
+	long before, after;
+	struct alt_node *d = NULL;
+	char name[32], want[64];
+
+	memset(numbers, 0xff, MANY * sizeof *numbers);
+	before = resident_bytes();
+	for (int i = 0; i < MANY; i++) {
+		bool dir = i % 1000 == 0;
+		struct alt_node *n = known(2 + i, dir ? S_IFDIR : S_IFREG);
+
+		snprintf(name, sizeof name, "name-%d", i);
+		node_name_bind(dir ? v->root : d, name, n);
+		if (dir)
+			d = n;
+		numbers[i] = alt_node_number(n);
+	}
+	after = resident_bytes();
+	if (after - before > (long)MANY * BYTES_EACH)
+		fail_msg("%ld bytes a node", (after - before) / MANY);
+	assert_int_equal(open_descriptors(), descriptors);
+	assert_int_equal(v->nodes, MANY + 1);
+	for (int i = MANY - 1; i > 0; i -= MANY / 10 + 1) {
+		struct alt_node *n = node_get(v, numbers[i]);
+
+		snprintf(want, sizeof want, "/name-%d/name-%d", i - i % 1000, i);
+		expect_path(n, want);
+		alt_node_unref(n);
+	}
+	for (int i = 0; i < MANY; i++)
+		node_forget(v, numbers[i], 1);
+	assert_int_equal(v->nodes, 1);
+	assert_int_equal(v->name_count, 0);
+	free(numbers);
+}
+
+/* ---- files ---- */
+
+static void a_file_has_a_number_of_its_own_and_holds_its_node(void **state)
+{
+	struct alt_node *n = known(7, S_IFREG);
+	struct alt_file *f = file_new(n, O_RDWR), *g = file_new(n, O_RDONLY), *found;
+	uint64_t number = f->number;
+
+	assert_int_not_equal(f->number, g->number);
+	assert_int_equal(alt_file_flags(f), O_RDWR);
+	assert_ptr_equal(alt_file_node(f), n);
+	assert_int_equal(n->opens, 2);
+	node_forget(v, alt_node_number(n), 1);
+	assert_int_equal(forgotten, 0);
+	found = file_get(v, number);
+	assert_ptr_equal(found, f);
+	file_unref(found);
+	file_unref(f);
+	assert_null(file_get(v, number));
+	assert_null(file_get(v, 0));
+	assert_null(file_get(v, UINT64_MAX));
+	assert_int_equal(n->opens, 1);
+	f = file_new(n, 0);
+	assert_int_not_equal(f->number, number);
+	file_unref(f);
+	file_unref(g);
+	assert_int_equal(forgotten, 1);
+}
+
+static void files_left_open_are_released_at_the_end_of_the_volume(void **state)
+{
+	struct alt_node *n = known(7, S_IFREG), *d = known(8, S_IFDIR);
+
+	file_new(n, 0);
+	file_new(n, 0);
+	file_new(d, 0);
+	volume_free(v);
+	assert_int_equal(releases, 3);
+	assert_int_equal(handed, forgotten);
+	assert_int_equal(begin(state), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		test_case(a_path_is_the_names_up_to_the_root),
+		test_case(a_path_fits_to_the_byte_or_is_too_long),
+		test_case(a_file_with_several_names_has_the_latest),
+		test_case(a_name_that_goes_to_another_leaves_the_first),
+		test_case(a_rename_moves_what_is_below),
+		test_case(a_rename_over_another_takes_its_name),
+		test_case(a_rename_of_what_was_never_looked_up_still_hits_its_target),
+		test_case(an_exchange_swaps_two_names),
+		test_case(a_rename_between_two_names_of_one_file_does_nothing),
+		test_case(a_path_read_during_renames_of_ancestors_is_one_that_was),
+		test_case(a_node_has_a_name_all_through_an_exchange),
+		test_case(one_key_is_one_node),
+		test_case(a_node_lives_until_it_is_forgotten_as_often_as_it_was_told),
+		test_case(a_count_from_outside_is_not_trusted),
+		test_case(a_number_is_not_used_twice),
+		test_case(a_directory_stays_while_its_children_are_known),
+		test_case(a_deep_chain_goes_without_recursion),
+		test_case(a_file_with_many_names_gives_them_all_back),
+		test_case(lookups_and_forgets_of_the_same_nodes_race_and_the_counts_are_right),
+		test_case(a_million_nodes_need_no_descriptor_and_little_memory),
+		test_case(a_file_has_a_number_of_its_own_and_holds_its_node),
+		test_case(files_left_open_are_released_at_the_end_of_the_volume),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
