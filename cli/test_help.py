@@ -235,6 +235,7 @@ def fill(words, tmp_path):
     for name in ("DIR", "FULL"):
         (tmp_path / name).mkdir()
     (tmp_path / "FULL/x").write_text("x")
+    (tmp_path / "FULL/x").chmod(0o644)
     (tmp_path / "FILE").write_text("x")
     return [re.sub(r"DIR|FULL|FILE|NONE", lambda m: str(tmp_path / m[0]), word) for word in words.split()]
 

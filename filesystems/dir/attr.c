@@ -62,10 +62,11 @@ static int set_mode(const struct alt_op *op, int fd)
 	return chmod(fd_path(fd).text, op->p->attr.mode & 07777) < 0 ? -errno : 0;
 }
 
+/* An ordinary user may not take a capability away; what one changes takes it away below. */
 static int set_kill(const struct alt_op *op, int fd)
 {
-	(void)op;
-	if (removexattr(fd_path(fd).text, "security.capability") < 0 && errno != ENODATA &&
+	if (dir_volume(op)->privileged &&
+	    removexattr(fd_path(fd).text, "security.capability") < 0 && errno != ENODATA &&
 	    errno != EOPNOTSUPP)
 		return -errno;
 	return attr_kill_suidgid(fd);
