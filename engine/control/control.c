@@ -76,14 +76,37 @@ static json_t *safe_string(const char *s)
 	return j;
 }
 
+static void point_drop_locked(struct server *s, int i)
+{
+	free(s->points[i]);
+	for (; i + 1 < SERVER_POINTS_MAX; i++) {
+		s->points[i] = s->points[i + 1];
+		s->point_ids[i] = s->point_ids[i + 1];
+	}
+	s->points[SERVER_POINTS_MAX - 1] = NULL;
+}
+
+/* How many there are; one that was taken away with umount(8) is not counted any more. */
+static int points_count_locked(struct server *s)
+{
+	int n = 0;
+
+	while (n < SERVER_POINTS_MAX && s->points[n]) {
+		if (mount_id(s->points[n]) == s->point_ids[n])
+			n++;
+		else
+			point_drop_locked(s, n);
+	}
+	return n;
+}
+
 static int do_volumes(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {
 	json_t *points = json_array();
 
 	pthread_mutex_lock(&s->lock);
-	for (int i = 0; i < SERVER_POINTS_MAX; i++)
-		if (s->points[i])
-			json_array_append_new(points, safe_string(s->points[i]));
+	for (int i = 0, n = points_count_locked(s); i < n; i++)
+		json_array_append_new(points, safe_string(s->points[i]));
 	pthread_mutex_unlock(&s->lock);
 	json_object_set_new(out, "name", safe_string(s->volume->name));
 	json_object_set_new(out, "filesystem", json_string(s->volume->fs->name));
@@ -220,14 +243,6 @@ static int do_stats(struct server *s, json_t *in, json_t *out, struct alt_error 
 	return 0;
 }
 
-static int points_count_locked(const struct server *s)
-{
-	int n = 0;
-
-	while (n < SERVER_POINTS_MAX && s->points[n])
-		n++;
-	return n;
-}
 
 static int do_mount_add(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {
@@ -257,17 +272,11 @@ static int do_unmount(struct server *s, json_t *in, json_t *out, struct alt_erro
 
 	pthread_mutex_lock(&s->lock);
 	n = points_count_locked(s);
-	for (i = n - 1; i > 0; i--)
-		if (target && !strcmp(s->points[i], target))
-			break;
+	for (i = 0; i < n - 1 && !(target && !strcmp(s->points[i], target)); i++)
+		;
 	r = n ? mount_remove(s->points[i], lazy, err) : alt_error_set(err, -EINVAL, "'%s' is not mounted any more", s->volume->name);
 	if (!r) {
-		free(s->points[i]);
-		for (; i + 1 < n; i++) {
-			s->points[i] = s->points[i + 1];
-			s->point_ids[i] = s->point_ids[i + 1];
-		}
-		s->points[n - 1] = NULL;
+		point_drop_locked(s, i);
 		json_object_set_new(out, "last", json_boolean(n == 1 && !lazy));
 		json_object_set_new(out, "pid", json_integer(getpid()));
 	}
@@ -426,7 +435,7 @@ int control_start(struct server *s, struct alt_error *err)
 	ctl->stop_fd = eventfd(0, EFD_CLOEXEC);
 	s->control = ctl;
 	if (ctl->fd < 0 || ctl->stop_fd < 0 || bind(ctl->fd, (struct sockaddr *)&a, sizeof a) < 0 ||
-	    listen(ctl->fd, 16) < 0 || pthread_create(&ctl->thread, NULL, control_main, s)) {
+	    listen(ctl->fd, 128) < 0 || pthread_create(&ctl->thread, NULL, control_main, s)) {
 		r = alt_error_set(err, -EIO, "cannot open the control socket '%s': %s", ctl->path, strerror(errno));
 		close(ctl->fd);
 		close(ctl->stop_fd);

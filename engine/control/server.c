@@ -21,7 +21,7 @@ struct io_option *options_parse(const char *text, char separator)
 		const char *equals = memchr(text, '=', end - text);
 		const char *key_end = equals ? equals : end;
 
-		if (key_end > text) {
+		if (end > text) {
 			list[n].key = strndup(text, key_end - text);
 			list[n].value = equals ? strndup(equals + 1, end - equals - 1) : strdup("");
 			n++;

@@ -222,19 +222,27 @@ int mount_id(const char *target)
 	return found;
 }
 
+static const char *name_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
 void mount_path(const char *where, char *buf, size_t size)
 {
 	char copy[PATH_MAX], parent[PATH_MAX], *slash;
 	const char *name = copy;
+	struct stat st;
 
 	snprintf(copy, sizeof copy, "%s", where);
 	for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
 		copy[n - 1] = 0;
 	slash = strrchr(copy, '/');
-	if (!strcmp(copy, ".") || !strcmp(copy, "..") || (slash && (!strcmp(slash, "/.") || !strcmp(slash, "/..") || slash == copy + strlen(copy) - 1))) {
-		if (!realpath(copy, parent))
-			*parent = 0;
-		snprintf(buf, size, "%s", parent);
+	/* "..", "/", and a symbolic link to the place are resolved whole. */
+	if (!strcmp(name_of(copy), "") || !strcmp(name_of(copy), ".") || !strcmp(name_of(copy), "..") ||
+	    (lstat(copy, &st) == 0 && S_ISLNK(st.st_mode))) {
+		snprintf(buf, size, "%s", realpath(copy, parent) ? parent : "");
 		return;
 	}
 	if (slash) {
