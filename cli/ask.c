@@ -308,7 +308,7 @@ static int run_watch(const struct cli_args *a)
 }
 static const struct cli_option watch_options[] = { { '1', "once", NULL, "what is there now, then end" }, { 0 } };
 const struct cli_command cli_watch = {
-	.name = "watch", .operands = "[VOLUME]", .summary = "Show operations as they happen (activity_monitor, trace)", .max = 1,
+	.name = "watch", .operands = "[VOLUME]", .summary = "Show operations as they happen (activity_monitor)", .max = 1,
 	.options = watch_options, .run = run_watch,
 };
 

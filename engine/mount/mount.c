@@ -233,15 +233,15 @@ void mount_path(const char *where, char *buf, size_t size)
 {
 	char copy[PATH_MAX], parent[PATH_MAX], *slash;
 	const char *name = copy;
-	struct stat st;
 
 	snprintf(copy, sizeof copy, "%s", where);
 	for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
 		copy[n - 1] = 0;
 	slash = strrchr(copy, '/');
-	/* "..", "/", and a symbolic link to the place are resolved whole. */
+	/* "..", "/", and a symbolic link to the place are resolved whole. What it is is asked with readlink(2): lstat(2)
+	 * of a mounting point waits for its server, which may be the one that asks, before it serves. */
 	if (!strcmp(name_of(copy), "") || !strcmp(name_of(copy), ".") || !strcmp(name_of(copy), "..") ||
-	    (lstat(copy, &st) == 0 && S_ISLNK(st.st_mode))) {
+	    readlink(copy, parent, sizeof parent) >= 0) {
 		snprintf(buf, size, "%s", realpath(copy, parent) ? parent : "");
 		return;
 	}

@@ -25,7 +25,7 @@ complete -c altitude -n __fish_use_subcommand -f -a load -d 'Load a filter into 
 complete -c altitude -n __fish_use_subcommand -f -a unload -d 'Detach a filter\'s instances and take it out of memory'
 complete -c altitude -n __fish_use_subcommand -f -a attach -d 'Attach a filter to a volume in use'
 complete -c altitude -n __fish_use_subcommand -f -a detach -d 'Detach a filter from a volume in use'
-complete -c altitude -n __fish_use_subcommand -f -a watch -d 'Show operations as they happen (activity_monitor, trace)'
+complete -c altitude -n __fish_use_subcommand -f -a watch -d 'Show operations as they happen (activity_monitor)'
 complete -c altitude -n __fish_use_subcommand -f -a stats -d 'Count what a volume was asked, and what its filters report'
 complete -c altitude -n __fish_use_subcommand -f -a groups -d 'List the load order groups and their altitudes, top of the stack first'
 complete -c altitude -n __fish_use_subcommand -f -a doctor -d 'Tell what this machine offers, what is missing, and what to do'

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""An ordinary user mounts through fusermount3: in a mount namespace with a /dev where /dev/fuse is open to everybody."""
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import textwrap
+
+import pytest
+
+import altitude_fixtures
+
+USER = 12001
+ROOT = altitude_fixtures.ROOT
+
+# As root in the new namespace: a /dev of our own, a name for the user (fusermount3 asks for it), then the user's script.
+# The namespace takes every mount with it.
+PRIVATE = """
+set -eu
+mount -t tmpfs -o mode=0755 dev "$1"
+for node in fuse:10:229 null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do
+	IFS=: read -r name major minor <<-END
+	$node
+	END
+	mknod -m 0666 "$1/$name" c "$major" "$minor"
+done
+mkdir "$1/shm" && chmod 1777 "$1/shm"
+ln -s /proc/self/fd "$1/fd"
+{ cat /etc/passwd; echo "altitude-test:x:USER:USER::/:/bin/bash"; } >"$1/passwd"
+mount --bind "$1/passwd" /etc/passwd
+cp /etc/passwd "$1/passwd"
+echo "user:x:USER:USER::/:/bin/bash" >>"$1/passwd"
+mount --bind "$1/passwd" /etc/passwd
+mount --bind "$1" /dev
+exec setpriv --reuid USER --regid USER --clear-groups bash -euo pipefail -c "$2"
+""".replace("USER", str(USER))
+
+
+@pytest.fixture
+def user(place):
+    """Run a script as the user; it finds altitude, $TREE, $MNT and $HOME."""
+    helper = shutil.which("fusermount3")
+    if not helper or not os.stat(helper).st_mode & stat.S_ISUID:
+        pytest.skip("no fusermount3 that may mount (package fuse3)")
+    if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("no mount namespaces here")
+    home = place.directory("home")
+    for path in (home, place.tree, place.mnt, place.tree / "f"):
+        os.chown(path, USER, USER)
+    os.chown(place.runtime, USER, USER)
+    dev = place.directory("dev")
+    env = dict(place.env, HOME=str(home), TREE=str(place.tree), MNT=str(place.mnt), TMPDIR=str(home), USER="user",
+               LOGNAME="user", PATH=f"{altitude_fixtures.BUILD}:/usr/bin:/bin:/usr/sbin:/sbin", LC_ALL="C.UTF-8")
+
+    def run(script, check=True, timeout=120):
+        done = subprocess.run(["unshare", "-m", "--propagation", "private", "bash", "-c", PRIVATE, "private", str(dev),
+                               textwrap.dedent(script)], env=env, text=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+        if check and done.returncode:
+            raise AssertionError(f"exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    probe = run("altitude --version 2>/dev/null || altitude --help >/dev/null", check=False)
+    if probe.returncode:
+        pytest.skip(f"another user cannot run {altitude_fixtures.CLI}: {probe.stderr}")
+    return run
+
+
+def test_a_user_mounts_works_and_unmounts(place, user):
+    done = user("""
+        altitude mount --filter stats --filter null dir:"$TREE" "$MNT"
+        grep " $MNT " /proc/self/mountinfo
+        altitude instances "$MNT" >&2
+        test "$(cat "$MNT/f")" = content
+        echo new >"$MNT/g"; mkdir "$MNT/d"; ln -s g "$MNT/s"; ln "$MNT/g" "$MNT/h"; mv "$MNT/h" "$MNT/d/h"
+        chmod 600 "$MNT/g"; truncate -s 100000 "$MNT/d/h"; rm "$MNT/s"
+        altitude attach trace "$MNT"; cat "$MNT/g" >/dev/null; altitude detach trace "$MNT"
+        altitude unmount "$MNT"
+        ! grep " $MNT " /proc/self/mountinfo
+        ls -A "$MNT"
+    """)
+    line, = done.stdout.splitlines()
+    kind, source, options = line.split(" - ")[1].split()
+    assert (kind, source) == ("fuse.altitude", f"dir:{place.tree}")
+    assert "default_permissions" in options and "allow_other" not in options
+    flags = line.split()[5].split(",")
+    assert "nosuid" in flags and "nodev" in flags
+    assert (place.tree / "d/h").stat().st_size == 100000
+    assert (place.tree / "g").stat().st_uid == USER and stat.S_IMODE((place.tree / "g").stat().st_mode) == 0o600
+    place.nothing_left()
+
+
+def test_another_user_is_not_let_in(place, user):
+    """Neither root nor anybody else looks into what an ordinary user mounted."""
+    user("""
+        altitude mount dir:"$TREE" "$MNT"
+        id=$(stat -c %d "$MNT"); echo "$id" >"$HOME/seen"
+        altitude unmount "$MNT"
+    """)
+    assert (place.path / "home/seen").read_text().strip() != str(os.stat(place.tree).st_dev)
+    done = user("altitude mount --allow-other dir:\"$TREE\" \"$MNT\"", check=False)
+    if "user_allow_other" not in [line.strip() for line in pathlib.Path("/etc/fuse.conf").read_text().splitlines()]:
+        assert done.returncode == 1
+        assert "user_allow_other" in done.stderr and "altitude mount: fusermount3 would not mount" in done.stderr
+    place.nothing_left()
+
+
+def test_a_user_may_not_cover_what_is_not_the_users(place, user):
+    os.chown(place.mnt, 0, 0)
+    done = user("altitude mount dir:\"$TREE\" \"$MNT\"", check=False)
+    assert done.returncode == 1
+    assert f"altitude mount: fusermount3 would not mount on '{place.mnt}'" in done.stderr
+    place.nothing_left()
+
+
+def test_signals_and_dead_mounts_of_a_user(place, user):
+    done = user("""
+        altitude mount --foreground dir:"$TREE" "$MNT" & server=$!
+        until grep -q " $MNT " /proc/self/mountinfo; do kill -0 $server; sleep 0.01; done
+        kill -TERM $server; wait $server
+        ! grep " $MNT " /proc/self/mountinfo
+        altitude mount --foreground dir:"$TREE" "$MNT" & server=$!
+        until grep -q " $MNT " /proc/self/mountinfo; do kill -0 $server; sleep 0.01; done
+        test -f "$MNT/f"
+        kill -KILL $server; wait $server || true
+        ! test -f "$MNT/f"
+        altitude mount dir:"$TREE" "$MNT"
+        cat "$MNT/f"
+        exec 5<"$MNT/f"
+        ! altitude unmount "$MNT"
+        altitude unmount --lazy "$MNT"
+        cat <&5
+        exec 5<&-
+    """)
+    assert done.stdout == "contentcontent"
+    assert "held a dead mount whose server is gone; it was cleaned away" in done.stderr
+    assert "is in use by bash (pid " in done.stderr
+    place.nothing_left()
+
+
+def test_only_root_adds_a_point(place, user):
+    done = user("""
+        altitude mount dir:"$TREE" "$MNT"
+        mkdir "$HOME/more"
+        ! altitude mount-add "$MNT" "$HOME/more"
+        altitude unmount "$MNT"
+    """)
+    assert "only root may add a mounting point" in done.stderr and done.stderr.count("\n") == 1
+    place.nothing_left()
+
+
+def test_where_the_device_is_closed_the_user_is_told(place, user):
+    done = subprocess.run(["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups",
+                           str(altitude_fixtures.CLI), "mount", f"dir:{place.tree}", str(place.mnt)],
+                          env=place.env, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+    if os.stat("/dev/fuse").st_mode & 0o006 == 0o006:
+        pytest.skip("/dev/fuse is open to everybody here")
+    assert done.returncode == 1
+    assert "/dev/fuse is not open to you: chmod 666 /dev/fuse as root" in done.stderr
+    place.nothing_left()
+
+
+def test_try_as_a_user(place, user):
+    """`./try --once` on a copy of the sources that belongs to the user, who has neither root nor sudo."""
+    copy = place.path / "home" / "altitude"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(
+        ".git", "build", "build-*", "__pycache__", ".pytest_cache"))
+    for path in (copy, *copy.rglob("*")):
+        os.chown(path, USER, USER, follow_symlinks=False)
+    done = user("""
+        unset ALTITUDE_BUILD ALTITUDE_MODULE_PATH ALTITUDE_REGISTRY LD_LIBRARY_PATH ALTITUDE_NO_BUILD
+        PATH=/usr/bin:/bin:/usr/sbin:/sbin
+        cd "$HOME/altitude"
+        ./try --once
+        ! grep altitude /proc/self/mountinfo
+    """, timeout=600)
+    assert "nothing is left mounted; the tour is over" in done.stdout
+    assert "content_screener" in done.stdout and "and still:" in done.stdout
+    place.nothing_left()
