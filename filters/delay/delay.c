@@ -2,150 +2,144 @@
 /*
  * delay: parks chosen operations for a time, without holding a thread. A caller that gives up is let go at
  * once; detaching lets all of them go on.
- *
- * Who takes an operation from the queue under the lock, having got its cancel routine back, finishes it.
- * A cancel routine that has begun waits for the lock before it finishes the operation, so what is in the
- * queue is alive.
  */
 #include <altitude/filter.h>
+#include <altitude/queue.h>
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <time.h>
 
-struct parked {
-	TAILQ_ENTRY(parked) next;
-	struct alt_op *op;
-	struct delay *delay;
-	struct timespec due;
-	bool queued;
-};
-TAILQ_HEAD(queue, parked);
-
 struct delay {
+	struct alt_queue *queue;            /* in the order of due; each with its struct timespec */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	pthread_t timer;
-	struct queue queue;                 /* [lock] in the order of due */
-	bool closing, stop;                 /* [lock] */
+	bool stop;                          /* [lock] */
 	uint64_t count, cancelled;          /* [lock] */
 	uint64_t ops;                       /* a bit for each code */
 	uint64_t ms;
+	const char *name;                   /* pattern of the files, or NULL */
 };
 
-static void queue_remove(struct queue *queue, struct parked *p)
+static void delay_cancelled(struct alt_op *op, void *arg, void *data)
 {
-	TAILQ_REMOVE(queue, p, next);
-	p->queued = false;
-}
+	struct delay *d = arg;
 
-static void delay_cancel(struct alt_op *op, void *arg)
-{
-	struct parked *p = arg;
-	struct delay *d = p->delay;
-
+	(void)data;
 	pthread_mutex_lock(&d->lock);
-	if (p->queued)
-		queue_remove(&d->queue, p);
 	d->cancelled++;
 	pthread_mutex_unlock(&d->lock);
 	op->status = -EINTR;
 	alt_op_resume_pre(op, ALT_PRE_COMPLETE, NULL);
 }
 
-/* Take from the queue what is due (or everything) and is not being cancelled. */
-static void queue_take_locked(struct delay *d, const struct timespec *now, struct queue *ret)
+/* The first in the queue decides for all behind it; @arg learns when it is due. */
+static bool is_due(const struct alt_op *op, void *data, void *arg)
 {
-	struct parked *p;
+	struct timespec *first = arg, now;
 
-	while ((p = TAILQ_FIRST(&d->queue))) {
-		if (now && (p->due.tv_sec > now->tv_sec ||
-			    (p->due.tv_sec == now->tv_sec && p->due.tv_nsec > now->tv_nsec)))
-			break;
-		queue_remove(&d->queue, p);
-		if (alt_op_clear_cancel(p->op))
-			TAILQ_INSERT_TAIL(ret, p, next);
-	}
+	(void)op;
+	if (first->tv_sec || first->tv_nsec)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	*first = *(struct timespec *)data;
+	return first->tv_sec < now.tv_sec || (first->tv_sec == now.tv_sec && first->tv_nsec <= now.tv_nsec);
 }
 
-/* The record is the operation's memory: it may be gone as soon as the operation goes on. */
-static void queue_resume(struct queue *queue)
+/* Let go on what is due; false: nothing waits. @ret  when the next one is due. */
+static bool delay_resume_due(struct delay *d, struct timespec *ret)
 {
-	struct parked *p;
+	struct alt_op *op;
 
-	while ((p = TAILQ_FIRST(queue))) {
-		TAILQ_REMOVE(queue, p, next);
-		alt_op_resume_pre(p->op, ALT_PRE_SUCCESS_NO_CALLBACK, NULL);
-	}
+	do {
+		*ret = (struct timespec){ 0 };
+		op = alt_queue_take(d->queue, is_due, ret, NULL);
+		if (op)
+			alt_op_resume_pre(op, ALT_PRE_SUCCESS_NO_CALLBACK, NULL);
+	} while (op);
+	return ret->tv_sec || ret->tv_nsec;
 }
 
 static void *delay_timer(void *arg)
 {
-	struct queue due = TAILQ_HEAD_INITIALIZER(due);
 	struct delay *d = arg;
-	struct timespec now;
+	struct timespec next;
+	uint64_t seen;
 
 	pthread_mutex_lock(&d->lock);
 	while (!d->stop) {
-		struct parked *first = TAILQ_FIRST(&d->queue);
-		struct timespec until;
+		bool waits;
 
-		if (first) {
-			until = first->due;         /* the record may go while we wait */
-			pthread_cond_clockwait(&d->wake, &d->lock, CLOCK_MONOTONIC, &until);
-		} else {
-			pthread_cond_wait(&d->wake, &d->lock);
-		}
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		queue_take_locked(d, &now, &due);
+		seen = d->count;
 		pthread_mutex_unlock(&d->lock);
-		queue_resume(&due);
+		waits = delay_resume_due(d, &next);
 		pthread_mutex_lock(&d->lock);
+		if (waits)
+			pthread_cond_clockwait(&d->wake, &d->lock, CLOCK_MONOTONIC, &next);
+		else
+			while (!d->stop && d->count == seen)
+				pthread_cond_wait(&d->wake, &d->lock);
 	}
 	pthread_mutex_unlock(&d->lock);
 	return NULL;
 }
 
-static void parked_due(struct parked *p, uint64_t ms)
+static struct timespec after(uint64_t ms)
 {
-	clock_gettime(CLOCK_MONOTONIC, &p->due);
-	p->due.tv_sec += ms / 1000;
-	p->due.tv_nsec += ms % 1000 * 1000000;
-	if (p->due.tv_nsec >= 1000000000) {
-		p->due.tv_sec++;
-		p->due.tv_nsec -= 1000000000;
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += ms % 1000 * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000;
 	}
+	return t;
+}
+
+static bool is_chosen(const struct delay *d, const struct alt_op *op)
+{
+	char path[4096], *slash;
+
+	if (!(d->ops >> op->code & 1))
+		return false;
+	if (!d->name)
+		return true;
+	if (alt_node_path(op->node, path, sizeof(path)) < 0)
+		return false;
+	slash = strrchr(path, '/');
+	return !fnmatch(d->name, op->p->name && *op->p->name ? op->p->name : slash ? slash + 1 : path, 0);
 }
 
 static enum alt_pre delay_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
 {
 	struct delay *d = alt_instance_data(in);
-	enum alt_pre answer = ALT_PRE_PENDING;
-	struct parked *p;
+	struct timespec *due;
+	int r;
 
 	(void)ctx;
-	if (!(d->ops >> op->code & 1) || !(p = alt_op_alloc(op, sizeof(*p))))
+	if (!is_chosen(d, op) || !(due = alt_op_alloc(op, sizeof(*due))))
 		return ALT_PRE_SUCCESS_NO_CALLBACK;
-	*p = (struct parked){ .op = op, .delay = d };
-	pthread_mutex_lock(&d->lock);
-	if (d->closing) {
-		answer = ALT_PRE_SUCCESS_NO_CALLBACK;
-	} else if (alt_op_set_cancel(op, delay_cancel, p) < 0) {
-		op->status = -EINTR;
-		answer = ALT_PRE_COMPLETE;
-	} else {
-		parked_due(p, d->ms);
-		p->queued = true;
-		TAILQ_INSERT_TAIL(&d->queue, p, next);
+	pthread_mutex_lock(&d->lock);           /* or a later one could be first in the queue */
+	*due = after(d->ms);
+	r = alt_queue_insert(d->queue, op, due);
+	if (!r) {
 		d->count++;
 		pthread_cond_signal(&d->wake);
 	}
 	pthread_mutex_unlock(&d->lock);
-	return answer;
+	if (!r)
+		return ALT_PRE_PENDING;
+	if (r != -EINTR)
+		return ALT_PRE_SUCCESS_NO_CALLBACK; /* detaching, or no memory: no delay */
+	op->status = r;
+	return ALT_PRE_COMPLETE;
 }
 
 static void delay_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
@@ -192,9 +186,20 @@ static int delay_start(struct delay *d, struct alt_instance *in, struct alt_erro
 		r = alt_instance_option_u64(in, "ms", 100, &d->ms, err);
 	if (!r && d->ms > 86400000)
 		r = alt_error_set(err, -EINVAL, "delay: ms is at most 86400000, a day");
+	d->name = alt_instance_option(in, "name");
+	if (d->name && !*d->name)
+		d->name = NULL;
 	if (!r && (r = -pthread_create(&d->timer, NULL, delay_timer, d)))
 		alt_error_set(err, r, "delay: cannot start a thread");
 	return r;
+}
+
+static void delay_free(struct delay *d)
+{
+	alt_queue_free(d->queue);
+	pthread_cond_destroy(&d->wake);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
 }
 
 static int delay_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
@@ -207,10 +212,10 @@ static int delay_setup(struct alt_instance *in, uint32_t flags, struct alt_error
 		return alt_error_set(err, -ENOMEM, "delay: no memory");
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->wake, NULL);
-	TAILQ_INIT(&d->queue);
-	r = delay_start(d, in, err);
+	d->queue = alt_queue_new(delay_cancelled, d);
+	r = d->queue ? delay_start(d, in, err) : alt_error_set(err, -ENOMEM, "delay: no memory");
 	if (r < 0) {
-		free(d);
+		delay_free(d);
 		return r;
 	}
 	alt_instance_set_data(in, d);
@@ -220,15 +225,13 @@ static int delay_setup(struct alt_instance *in, uint32_t flags, struct alt_error
 
 static void delay_teardown_start(struct alt_instance *in, uint32_t reason)
 {
-	struct queue all = TAILQ_HEAD_INITIALIZER(all);
 	struct delay *d = alt_instance_data(in);
+	struct alt_op *op;
 
 	(void)reason;
-	pthread_mutex_lock(&d->lock);
-	d->closing = true;
-	queue_take_locked(d, NULL, &all);
-	pthread_mutex_unlock(&d->lock);
-	queue_resume(&all);
+	alt_queue_disable(d->queue);
+	while ((op = alt_queue_take(d->queue, NULL, NULL, NULL)))
+		alt_op_resume_pre(op, ALT_PRE_SUCCESS_NO_CALLBACK, NULL);
 }
 
 static void delay_teardown_complete(struct alt_instance *in, uint32_t reason)
@@ -241,14 +244,13 @@ static void delay_teardown_complete(struct alt_instance *in, uint32_t reason)
 	pthread_cond_signal(&d->wake);
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->timer, NULL);
-	pthread_cond_destroy(&d->wake);
-	pthread_mutex_destroy(&d->lock);
-	free(d);
+	delay_free(d);
 }
 
 static const struct alt_option options[] = {
 	{ "op", "NAME", "operations that wait, several with ';' between (needed)" },
 	{ "ms", "N", "milliseconds (default: 100)" },
+	{ "name", "GLOB", "only of files with such a name (default: all)" },
 	{ NULL, NULL, NULL }
 };
 
