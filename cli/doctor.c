@@ -180,7 +180,7 @@ static void check_runtime(void)
 	struct alt_error err = { 0 };
 	char dir[96];
 
-	if (control_directory(dir, sizeof dir, &err) < 0)
+	if (runtime_directory(dir, sizeof dir, &err) < 0)
 		lacking("runtime directory", err.text);
 	else
 		fine("runtime directory", dir);

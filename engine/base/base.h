@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * owns      the explanation of errors, the log, the reader gate, the clock
+ * owns      the explanation of errors, the log, the reader gate, the clock, the runtime directory
  * never     knows what a file is
  * hands to  nobody: it is the ground
  */
 #ifndef BASE_BASE_H
 #define BASE_BASE_H
 
+#include <altitude/error.h>
+
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -21,6 +24,10 @@ static inline uint64_t now_ms(void)
 
 /* From here on stderr leads nowhere: alt_log() goes to syslog. */
 void log_background(void);
+
+/* Where the sockets of this user's servers are (mode 0700, made when needed); so short that a socket's path fits. 0 or -errno. */
+#define RUNTIME_DIRECTORY_MAX 80
+int runtime_directory(char *buf, size_t size, struct alt_error *err);
 
 /*
  * A gate readers pass without waiting, behind which a writer can wait for everybody who entered before.

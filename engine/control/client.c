@@ -66,7 +66,7 @@ static int each_socket(bool (*fn)(const char *path, void *arg), void *arg, struc
 {
 	char dir[96], path[PATH_MAX];
 	struct dirent **names;
-	int n, r = control_directory(dir, sizeof dir, err);
+	int n, r = runtime_directory(dir, sizeof dir, err);
 	bool on = true;
 
 	if (r < 0)

@@ -6,14 +6,12 @@
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
 
+#include "base/base.h"
 #include "control/server.h"
 #include <jansson.h>
 
 #define CONTROL_VERSION 1
 #define CONTROL_MESSAGE_MAX 65536
-
-/* $ALTITUDE_RUNTIME, /run/altitude for root, $XDG_RUNTIME_DIR/altitude, /tmp/altitude-UID: made 0700, owner checked. */
-int control_directory(char *buf, size_t size, struct alt_error *err);
 
 int control_start(struct server *s, struct alt_error *err);
 void control_stop(struct server *s);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * content_screener: refuses files by name, type or content, and says why.
- * Names are judged before the operation, files after open (read from below), writes as they pass.
+ * Names are judged before the operation, files after open (read from below), writes as they pass. A program that listens
+ * at the port may judge files too: it gets the path, a zero byte and the first bytes, and answers 0 or -errno.
  */
 #include <altitude/filter.h>
+#include <altitude/port.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,13 +26,16 @@ struct screener {
 	const char *names;                  /* patterns with ';' between, or NULL */
 	const char *type;                   /* beginning of a MIME type, or NULL */
 	const char *content;                /* or NULL */
+	struct alt_port *port;              /* or NULL */
+	uint64_t deadline;                  /* milliseconds for the listener's answer */
+	int otherwise;                      /* when there is none: 0 or -EACCES */
 	pthread_mutex_t magic_lock;
 	magic_t magic;                      /* [magic_lock] */
 	pthread_mutex_t lock;
 	char *lines[LINES];                 /* [lock] for the watcher: @count from @first on */
 	unsigned first, count;
 	uint64_t lost;
-	atomic_ullong scanned, refused, foul;
+	atomic_ullong scanned, refused, foul, asked, unanswered;
 };
 
 /* Reports. */
@@ -85,14 +90,16 @@ static void screener_watch(struct alt_instance *in, void (*line)(void *arg, cons
 static void screener_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
 {
 	struct screener *s = alt_instance_data(in);
+	const struct { const char *name; atomic_ullong *value; } lines[] = {
+		{ "scanned", &s->scanned }, { "refused", &s->refused }, { "foul", &s->foul },
+		{ "asked", &s->asked }, { "unanswered", &s->unanswered },
+	};
 	char text[64];
 
-	snprintf(text, sizeof(text), "scanned %llu", atomic_load(&s->scanned));
-	line(arg, text);
-	snprintf(text, sizeof(text), "refused %llu", atomic_load(&s->refused));
-	line(arg, text);
-	snprintf(text, sizeof(text), "foul %llu", atomic_load(&s->foul));
-	line(arg, text);
+	for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
+		snprintf(text, sizeof(text), "%s %llu", lines[i].name, atomic_load(lines[i].value));
+		line(arg, text);
+	}
 }
 
 /* @name  the entry in @node, or NULL for the node itself; @verb  "refused create of" */
@@ -164,19 +171,54 @@ static bool type_is_foul(struct screener *s, const void *data, size_t size, char
 	return foul;
 }
 
-static bool file_is_foul(struct alt_instance *in, struct alt_node *node, char *reason)
+static bool listener_says_foul(struct screener *s, struct alt_op *op, const void *data, size_t size, char *reason)
+{
+	char message[PATH_MAX + SCAN_SIZE], word[256];
+	struct alt_port_message m = {
+		.data = message, .reply = word, .reply_size = sizeof(word) - 1, .timeout_ms = s->deadline,
+		.otherwise = s->otherwise, .op = op,
+	};
+	int status;
+
+	if (!s->port || alt_port_is_listener(s->port, op))
+		return false;
+	if (alt_node_path(op->node, message, PATH_MAX) < 0)
+		strcpy(message, "?");
+	m.size = strlen(message) + 1;
+	memcpy(message + m.size, data, size);
+	m.size += size;
+	status = alt_port_ask(s->port, &m);
+	if (m.why == -EINTR)
+		return false;                       /* the caller is gone: nobody reads what is decided */
+	atomic_fetch_add(m.why ? &s->unanswered : &s->asked, 1);
+	if (!status)
+		return false;
+	word[m.why ? 0 : m.reply_size] = 0;
+	snprintf(reason, REASON_SIZE, m.why ? "nobody at the port answered: %s" : "the listener says %s",
+		 m.why ? strerror(-m.why) : *word ? word : "no");
+	return true;
+}
+
+/* The file's first bytes, read from below. */
+static bool file_is_foul(struct alt_instance *in, struct alt_op *op, char *reason)
 {
 	struct screener *s = alt_instance_data(in);
 	struct alt_file *file;
 	char head[SCAN_SIZE];
 	long size;
 
-	if (alt_io_open(in, node, O_RDONLY, &file) < 0)
+	if (alt_io_open(in, op->node, O_RDONLY, &file) < 0)
 		return false;
 	size = alt_io_read(in, file, head, sizeof(head), 0);
 	alt_io_close(in, file);
 	atomic_fetch_add(&s->scanned, 1);
-	return size > 0 && (content_is_foul(s, head, size, reason) || type_is_foul(s, head, size, reason));
+	return size > 0 && (content_is_foul(s, head, size, reason) || type_is_foul(s, head, size, reason) ||
+			    listener_says_foul(s, op, head, size, reason));
+}
+
+static bool looks_into_files(const struct screener *s)
+{
+	return s->content || s->type || s->port;
 }
 
 /* Operations. */
@@ -201,7 +243,7 @@ static enum alt_pre screener_pre_open(struct alt_op *op, struct alt_instance *in
 	const struct screener *s = alt_instance_data(in);
 
 	(void)ctx;
-	if (!s->content && !s->type)
+	if (!looks_into_files(s))
 		return ALT_PRE_SUCCESS_NO_CALLBACK;
 	return op->flags & ALT_OP_FAST ? ALT_PRE_DISALLOW_FASTIO : ALT_PRE_SYNCHRONIZE;
 }
@@ -211,7 +253,7 @@ static enum alt_post screener_post_open(struct alt_op *op, struct alt_instance *
 	char reason[REASON_SIZE];
 
 	(void)ctx;
-	if (op->status == 0 && !(op->flags & ALT_OP_DRAINING) && file_is_foul(in, op->node, reason))
+	if (op->status == 0 && !(op->flags & ALT_OP_DRAINING) && file_is_foul(in, op, reason))
 		screener_refuse(alt_instance_data(in), op, op->node, NULL, reason);
 	return ALT_POST_FINISHED;
 }
@@ -235,11 +277,11 @@ static enum alt_pre screener_pre_release(struct alt_op *op, struct alt_instance 
 	char reason[REASON_SIZE];
 
 	(void)ctx;
-	if ((!s->content && !s->type) || (alt_file_flags(op->file) & O_ACCMODE) == O_RDONLY)
+	if (!looks_into_files(s) || (alt_file_flags(op->file) & O_ACCMODE) == O_RDONLY)
 		return ALT_PRE_SUCCESS_NO_CALLBACK;
 	if (op->flags & ALT_OP_FAST)
 		return ALT_PRE_DISALLOW_FASTIO;
-	if (file_is_foul(in, op->node, reason)) {
+	if (file_is_foul(in, op, reason)) {
 		atomic_fetch_add(&s->foul, 1);
 		screener_tell(s, "found foul after writing", op->node, NULL, reason);
 	}
@@ -250,6 +292,7 @@ static enum alt_pre screener_pre_release(struct alt_op *op, struct alt_instance 
 
 static void screener_free(struct screener *s)
 {
+	alt_port_close(s->port);
 	while (s->count--)
 		free(s->lines[(s->first + s->count) % LINES]);
 	if (s->magic)
@@ -266,6 +309,21 @@ static const char *option_text(struct alt_instance *in, const char *name)
 	return text && *text ? text : NULL;
 }
 
+static int port_open(struct screener *s, struct alt_instance *in, struct alt_error *err)
+{
+	const char *name = option_text(in, "port"), *otherwise = option_text(in, "otherwise");
+	int r = alt_instance_option_u64(in, "deadline", 1000, &s->deadline, err);
+
+	if (r < 0)
+		return r;
+	if (!s->deadline || s->deadline > 600000)
+		return alt_error_set(err, -EINVAL, "content_screener: deadline is 1 to 600000 milliseconds");
+	if (otherwise && strcmp(otherwise, "allow") && strcmp(otherwise, "deny"))
+		return alt_error_set(err, -EINVAL, "content_screener: otherwise=%s is neither 'allow' nor 'deny'", otherwise);
+	s->otherwise = otherwise && *otherwise == 'd' ? -EACCES : 0;
+	return name ? alt_port_open(name, NULL, NULL, ALT_PORT_CONNECTIONS_MAX, &s->port, err) : 0;
+}
+
 static int screener_open(struct screener *s, struct alt_instance *in, struct alt_error *err)
 {
 	s->names = option_text(in, "name");
@@ -273,13 +331,13 @@ static int screener_open(struct screener *s, struct alt_instance *in, struct alt
 	s->content = option_text(in, "content");
 	if (s->content && strlen(s->content) > SCAN_SIZE)
 		return alt_error_set(err, -EINVAL, "content_screener: content is at most %d bytes", SCAN_SIZE);
-	if (!s->type)
-		return 0;
-	s->magic = magic_open(MAGIC_MIME_TYPE);
-	if (!s->magic || magic_load(s->magic, NULL) < 0)
-		return alt_error_set(err, -ENOENT, "content_screener: cannot load the types: %s",
-				     s->magic ? magic_error(s->magic) : "no memory");
-	return 0;
+	if (s->type) {
+		s->magic = magic_open(MAGIC_MIME_TYPE);
+		if (!s->magic || magic_load(s->magic, NULL) < 0)
+			return alt_error_set(err, -ENOENT, "content_screener: cannot load the types: %s",
+					     s->magic ? magic_error(s->magic) : "no memory");
+	}
+	return port_open(s, in, err);
 }
 
 static int screener_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
@@ -312,6 +370,9 @@ static const struct alt_option options[] = {
 	{ "name", "GLOB", "refuse names like this, several with ';' between (default: none)" },
 	{ "type", "MIME", "refuse files whose MIME type begins so (default: none)" },
 	{ "content", "TEXT", "refuse files and writes with these bytes (default: none)" },
+	{ "port", "NAME", "ask the program that listens there about files (default: nobody)" },
+	{ "deadline", "MS", "milliseconds it has for an answer (default: 1000)" },
+	{ "otherwise", "POLICY", "'allow' or 'deny' when no answer comes (default: allow)" },
 	{ NULL, NULL, NULL }
 };
 
