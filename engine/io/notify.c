@@ -152,7 +152,7 @@ static void entry_tell(struct alt_volume *v, struct alt_node *parent, const char
 	struct alt_node *child = node_child(parent, name);
 
 	notice_add(v, NOTICE_ENTRY, parent->rec.number, false, name);
-	notice_add(v, NOTICE_NODE, parent->rec.number, false, NULL);
+	notice_add(v, NOTICE_NODE, parent->rec.number, true, NULL); /* its listing as well */
 	if (child) {
 		notice_add(v, NOTICE_NODE, child->rec.number, false, NULL);
 		alt_node_unref(child);

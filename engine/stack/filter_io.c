@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* I/O a filter makes itself: an operation that starts just under it, awaited on the calling thread. */
 #include "stack/compiled.h"
+#include <altitude/notify.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -71,7 +72,11 @@ long alt_io_read(struct alt_instance *in, struct alt_file *file, void *buf, size
 
 long alt_io_write(struct alt_instance *in, struct alt_file *file, const void *buf, size_t count, int64_t offset)
 {
-	return transfer(in, ALT_OP_WRITE, file, (void *)buf, count, offset);
+	long n = transfer(in, ALT_OP_WRITE, file, (void *)buf, count, offset);
+
+	if (n > 0) /* the kernel has not seen it */
+		alt_notify_node(in->volume, alt_node_key(file->node), true);
+	return n;
 }
 
 int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr)
@@ -176,5 +181,7 @@ int alt_io_unlink(struct alt_instance *in, struct alt_node *dir, const char *nam
 	op->rq.params.name = name;
 	r = generated_run(op, in);
 	op_end(op);
+	if (!r)
+		alt_notify_entry(in->volume, alt_node_key(dir), name);
 	return r;
 }

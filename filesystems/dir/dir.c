@@ -4,9 +4,9 @@
  *
  *   caller.c  acting as the caller      node.c  reaching a node       names.c  names in a directory
  *   attr.c    attributes                file.c  open files            list.c   listings
- *   xattr.c   extended attributes       lock.c  locks
+ *   xattr.c   extended attributes       lock.c  locks               watch.c changes made beside the volume
  */
-#include "node.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -96,9 +96,13 @@ static int root_open(struct dir_volume *volume, const char *path, struct alt_err
 
 static int dir_mount(struct alt_volume *to, const char *arg, struct alt_error *err)
 {
+	const char *option = alt_volume_option(to, "watch");
+	bool watch = !option || !*option || !strcmp(option, "yes");
 	struct dir_volume *volume;
 	int r;
 
+	if (!watch && strcmp(option, "no"))
+		return alt_error_set(err, -EINVAL, "dir: watch=%s is neither yes nor no", option);
 	if (!arg || !*arg)
 		return alt_error_set(err, -EINVAL,
 				     "dir: no directory given; name one, as in dir:/srv/data");
@@ -113,6 +117,8 @@ static int dir_mount(struct alt_volume *to, const char *arg, struct alt_error *e
 	}
 	alt_volume_set_data(to, volume);
 	alt_volume_set_root(to, volume->root->key, NULL);
+	if (watch)
+		watch_start(volume, to, arg);
 	return 0;
 }
 
@@ -120,14 +126,21 @@ static void dir_unmount(struct alt_volume *from)
 {
 	struct dir_volume *volume = alt_volume_data(from);
 
+	watch_stop(volume);
 	lock_stop(volume);
 	alt_volume_set_data(from, NULL);
 	volume_free(volume);
 }
 
+static const struct alt_option options[] = {
+	{ "watch", "SWITCH", "yes or no: hear of changes made beside the volume (default: yes)" },
+	{ NULL, NULL, NULL }
+};
+
 static const struct alt_filesystem_registration dir_filesystem = {
 	.size = sizeof(dir_filesystem),
 	.name = "dir",
+	.options = options,
 	.flags = ALT_FS_UMASK | ALT_FS_ACL | ALT_FS_LOCKS,
 	.mount = dir_mount,
 	.unmount = dir_unmount,

@@ -5,6 +5,7 @@
  * itself (RWF_APPEND). O_DIRECT stays above: the buffers of a request are not aligned as it wants.
  */
 #include "caller.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -35,6 +36,8 @@ void file_free(struct dir_file *file)
 		return;
 	list_free(file->list);
 	close(file->fd);
+	if (file->writes)
+		watch_writer_ends(file->pin);
 	pin_put(file->pin);
 	free(file);
 }
@@ -53,6 +56,9 @@ static int file_set(struct alt_op *op, struct alt_file *to, int fd, struct dir_p
 		close(fd);
 		return -ENOMEM;
 	}
+	file->writes = (op->p->flags & O_ACCMODE) != O_RDONLY;
+	if (file->writes)
+		watch_writer_begins(pin, op->code != ALT_OP_OPEN);
 	alt_file_set_data(to, file);
 	alt_op_set_backing(op, fd);
 	return 0;
@@ -100,7 +106,7 @@ static int open_as_caller(struct alt_op *op, int dirfd, const char *name, int fl
 static int answer_new(struct alt_op *op, int fd)
 {
 	SCOPED_PIN pin = NULL;
-	int r = entry_fill(fd, "", &op->r.entry);
+	int r = entry_fill(dir_volume(op), fd, "", &op->r.entry);
 
 	if (r == 0 && !S_ISREG(op->r.entry.attr.mode))
 		r = -ESTALE; /* something else took the name meanwhile */
@@ -110,7 +116,9 @@ static int answer_new(struct alt_op *op, int fd)
 		close(fd);
 		return r;
 	}
-	return file_set(op, op->r.file, fd, pin);
+	r = file_set(op, op->r.file, fd, pin);
+	watch_lifetime(dir_volume(op), &op->r.entry); /* now that it is open */
+	return r;
 }
 
 int dir_create(struct alt_op *op)

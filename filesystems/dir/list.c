@@ -117,7 +117,7 @@ static bool list_give(struct alt_op *op, int fd, const struct dirent64 *d)
 	if (!(op->p->bits & ALT_PARAM_PLUS) || name_is_dots(d->d_name))
 		return alt_dirent_add(op, d->d_name, d->d_ino, d->d_type, d->d_off, NULL);
 	memset(&entry, 0, sizeof(entry));
-	if (entry_fill(fd, d->d_name, &entry) < 0)
+	if (entry_fill(dir_volume(op), fd, d->d_name, &entry) < 0)
 		return true;
 	return alt_dirent_add(op, d->d_name, entry.key.id, IFTODT(entry.attr.mode), d->d_off,
 			      &entry);

@@ -33,7 +33,7 @@ int dir_lookup(struct alt_op *op)
 	SCOPED_PIN dir = NULL;
 	int r = parent_get(op, &dir);
 
-	return r < 0 ? r : entry_fill(dir->fd, op->p->name, &op->r.entry);
+	return r < 0 ? r : entry_fill(dir_volume(op), dir->fd, op->p->name, &op->r.entry);
 }
 
 /* The other way of dev_encode(). */
@@ -75,7 +75,7 @@ static int make(struct alt_op *op, int (*make)(struct alt_op *op, int dirfd, uin
 		if (make(op, dir->fd, caller_mode(&caller, op)) < 0)
 			return -errno;
 	}
-	return entry_fill(dir->fd, op->p->name, &op->r.entry);
+	return entry_fill(dir_volume(op), dir->fd, op->p->name, &op->r.entry);
 }
 
 int dir_mknod(struct alt_op *op)
@@ -117,7 +117,7 @@ int dir_link(struct alt_op *op)
 	if (r < 0)
 		return r;
 	r = link_as_caller(op, from, dir);
-	return r < 0 ? r : entry_fill(dir->fd, op->p->name, &op->r.entry);
+	return r < 0 ? r : entry_fill(dir_volume(op), dir->fd, op->p->name, &op->r.entry);
 }
 
 int dir_unlink(struct alt_op *op)
@@ -138,7 +138,7 @@ int dir_rmdir(struct alt_op *op)
 
 	if (r < 0)
 		return r;
-	r = entry_fill(dir->fd, op->p->name, &gone);
+	r = entry_fill(dir_volume(op), dir->fd, op->p->name, &gone);
 	if (r < 0)
 		return r;
 	if (unlinkat(dir->fd, op->p->name, AT_REMOVEDIR) < 0)

@@ -5,7 +5,7 @@
  * open file that was unlinked still answers, and a node nobody uses costs no descriptor. The
  * directories used last stay pinned.
  */
-#include "node.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -118,7 +118,8 @@ static struct dir_pin *cache_touch_locked(struct dir_volume *volume, struct dir_
 	struct dir_pin *out;
 	unsigned slot;
 
-	if (!S_ISDIR(pin->type))
+	/* A descriptor on another file system would keep that from being unmounted. */
+	if (!S_ISDIR(pin->type) || !volume->root || pin->key.dev != volume->root->key.dev)
 		return NULL;
 	pin->used = ++volume->clock;
 	if (pin->cached)
@@ -171,6 +172,33 @@ static struct dir_pin *pin_find(struct dir_volume *volume, struct alt_key key)
 	if (out)
 		pin_free(out);
 	return pin;
+}
+
+void pin_with(struct dir_volume *volume, struct alt_key key, void (*fn)(void *arg, struct dir_pin *pin), void *arg)
+{
+	struct dir_pin *pin;
+
+	pthread_mutex_lock(&volume->lock);
+	pin = table_find_locked(volume, key);
+	if (pin)
+		pin->refs++;
+	pthread_mutex_unlock(&volume->lock);
+	if (!pin)
+		return;
+	fn(arg, pin);
+	pin_put(pin);
+}
+
+bool pin_is_written(struct dir_volume *volume, struct alt_key key)
+{
+	struct dir_pin *pin;
+	bool written;
+
+	pthread_mutex_lock(&volume->lock);
+	pin = table_find_locked(volume, key);
+	written = pin && atomic_load(&pin->writers);
+	pthread_mutex_unlock(&volume->lock);
+	return written;
 }
 
 static struct dir_pin *pin_new(struct dir_volume *volume, int fd, const struct stat *st)
@@ -357,7 +385,7 @@ static uint32_t dev_encode(uint32_t major, uint32_t minor)
 	return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
 }
 
-int entry_fill(int dirfd, const char *name, struct alt_entry *entry)
+int entry_fill(struct dir_volume *volume, int dirfd, const char *name, struct alt_entry *entry)
 {
 	struct statx x;
 
@@ -379,5 +407,6 @@ int entry_fill(int dirfd, const char *name, struct alt_entry *entry)
 	entry->data = NULL;
 	entry->entry_ttl_ms = ALT_TTL_DEFAULT;
 	entry->attr_ttl_ms = ALT_TTL_DEFAULT;
+	watch_lifetime(volume, entry);
 	return 0;
 }

@@ -13,6 +13,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -21,6 +22,7 @@
 
 struct lock_owner;
 struct lock_wait;
+struct dir_watch;
 
 /** An inode in use: by a handler, an open file, or the cache of directories. */
 struct dir_pin {
@@ -34,6 +36,9 @@ struct dir_pin {
 	int fd;                          /* O_PATH */
 	pthread_mutex_t lock;
 	struct lock_owner *owners;       /* [lock] who has byte-range locks, lock.c */
+	_Atomic unsigned writers;        /* opens for writing, watch.c; [lock] to lower it */
+	unsigned writes;                 /* [lock] heard of since the first of them */
+	bool silent;                     /* [lock] they are not heard of any more */
 };
 
 struct dir_volume {
@@ -46,6 +51,7 @@ struct dir_volume {
 	bool privileged;                         /* served as root: acts with the caller's ids */
 	gid_t *groups;                           /* the server's own, to go back to */
 	int group_count;
+	struct dir_watch *watch;         /* hears of changes below; NULL: nobody does */
 
 	pthread_mutex_t wait_lock;
 	pthread_cond_t wait_cond;
@@ -59,6 +65,7 @@ struct dir_volume {
 struct dir_file {
 	int fd;
 	struct dir_pin *pin;
+	bool writes;                     /* opened for writing */
 	struct dir_list *list;           /* directories: where the listing is, list.c */
 };
 
@@ -102,6 +109,12 @@ void pin_put(struct dir_pin *pin);
 /** Let the cache forget a directory that was removed. */
 void pin_uncache(struct dir_volume *volume, struct alt_key key);
 
+/** Call @fn with the pin of a key when there is one. */
+void pin_with(struct dir_volume *volume, struct alt_key key, void (*fn)(void *arg, struct dir_pin *pin), void *arg);
+
+/** Whether the file of this key is open for writing. */
+bool pin_is_written(struct dir_volume *volume, struct alt_key key);
+
 /** Empty the cache, so that a volume can end. */
 void pin_uncache_all(struct dir_volume *volume);
 
@@ -114,10 +127,10 @@ static inline void pin_putp(struct dir_pin **pin)
 #define SCOPED_PIN __attribute__((cleanup(pin_putp))) struct dir_pin *
 
 /**
- * Key and attributes of @name in @dirfd ("" for @dirfd itself), never following a link.
+ * Key, attributes and lifetimes of @name in @dirfd ("" for @dirfd itself), never following a link.
  * Returns 0 or -errno.
  */
-int entry_fill(int dirfd, const char *name, struct alt_entry *entry);
+int entry_fill(struct dir_volume *volume, int dirfd, const char *name, struct alt_entry *entry);
 
 /** Clear set-user-id and set-group-id as a write by an ordinary user does. */
 int attr_kill_suidgid(int fd);

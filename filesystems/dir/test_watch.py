@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""What is remembered is never wrong: changes below are seen through the mount, and what did not change is not asked for."""
+import ctypes
+import mmap
+import os
+import subprocess
+import time
+
+import pytest
+
+SOON = 20       # seconds: an event that nobody announces; far from what it takes
+
+
+def until(see, wanted):
+    """Wait until the mount tells what is below; how long it took."""
+    begun = time.monotonic()
+    while (seen := see()) != wanted:
+        assert time.monotonic() - begun < SOON, f"still {seen!r}, not {wanted!r}"
+        time.sleep(0.0002)
+    return time.monotonic() - begun
+
+
+@pytest.fixture
+def pair(mount, tmp_path):
+    """A volume whose changes are heard of, and the tree below it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root hears of changes in a whole file system")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("first")
+    (tree / "dir").mkdir()
+    (tree / "dir" / "inner").write_text("x")
+    volume = mount(f"dir:{tree}")
+    if "not heard of" in volume.said():
+        pytest.skip(volume.said().strip())
+    return volume, tree
+
+
+def counts(volume):
+    lines = (line.split() for line in volume.cli("stats", volume.mnt).stdout.splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+
+
+class asked:
+    """The operations that reached the server in a block: `with asked(volume) as a: ...; assert a.of("lookup") == 0`."""
+
+    def __init__(self, volume):
+        self.volume = volume
+
+    def __enter__(self):
+        self.before = counts(self.volume)
+        return self
+
+    def __exit__(self, *exc):
+        after = counts(self.volume)
+        self.difference = {op: n - self.before.get(op, 0) for op, n in after.items() if n != self.before.get(op, 0)}
+
+
+def look(path):
+    """What a careful reader sees of a path."""
+    try:
+        st = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (st.st_mode, st.st_size, st.st_nlink, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns,
+            sorted(os.listdir(path)) if os.path.isdir(path) else open(path).read() if os.path.isfile(path) else os.readlink(path))
+
+
+def exchange(a, b):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, os.fsencode(a), -100, os.fsencode(b), 2) < 0:
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def mapped(path):
+    with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+        m[0:1] = b"M"
+
+
+CHANGES = {
+    "create": lambda t: (t / "new").write_text("new"),
+    "append": lambda t: open(t / "file", "a").write("more"),
+    "overwrite": lambda t: open(t / "file", "r+").write("FIRST"),
+    "truncate": lambda t: os.truncate(t / "file", 1),
+    "map": lambda t: mapped(t / "file"),
+    "chmod": lambda t: os.chmod(t / "file", 0o600),
+    "chown": lambda t: os.chown(t / "file", 12, 34),
+    "utime": lambda t: os.utime(t / "file", ns=(5, 7)),
+    "chmod of a directory": lambda t: os.chmod(t / "dir", 0o700),
+    "chmod of the root": lambda t: os.chmod(t, 0o750),
+    "unlink": lambda t: os.unlink(t / "file"),
+    "rename": lambda t: os.rename(t / "file", t / "moved"),
+    "rename onto": lambda t: os.rename(t / "file", t / "dir" / "inner"),
+    "rename of a directory": lambda t: os.rename(t / "dir", t / "new"),
+    "exchange": lambda t: exchange(t / "file", t / "dir"),
+    "link": lambda t: os.link(t / "file", t / "new"),
+    "symlink": lambda t: os.symlink("file", t / "new"),
+    "mkdir": lambda t: os.mkdir(t / "new"),
+    "rmdir": lambda t: (os.unlink(t / "dir" / "inner"), os.rmdir(t / "dir")),
+    "replace": lambda t: (os.unlink(t / "file"), os.mkdir(t / "file")),
+    "set-user-id": lambda t: os.chmod(t / "file", 0o4755),
+    "fifo": lambda t: os.mkfifo(t / "dir" / "new"),
+}
+NAMES = ["", "file", "dir", "dir/inner", "new", "moved", "new/inner", "dir/new"]
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_below_is_seen(pair, change):
+    volume, tree = pair
+    for name in NAMES * 2:
+        look(volume.mnt / name)     # everything is remembered now, also what is not there
+    change(tree)
+    took = max(until(lambda: look(volume.mnt / name), look(tree / name)) for name in NAMES if not is_fifo(tree / name))
+    print(f"seen after {took * 1000:.2f} ms")
+
+
+def is_fifo(path):
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
+def test_an_acl_below_is_obeyed_at_once(pair):
+    volume, tree = pair
+    os.chmod(tree / "file", 0o600)
+
+    def allowed():
+        return subprocess.run(["setpriv", "--reuid=1234", "--clear-groups", "cat", str(volume.mnt / "file")],
+                              stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode == 0
+
+    os.chmod(tree.parent, 0o755)
+    until(allowed, False)
+    subprocess.run(["setfacl", "-m", "u:1234:r", str(tree / "file")], check=True)
+    until(allowed, True)
+    subprocess.run(["setfacl", "-b", str(tree / "file")], check=True)
+    until(allowed, False)
+
+
+def test_what_did_not_change_is_not_asked_for(pair):
+    volume, tree = pair
+    for name in NAMES:
+        look(volume.mnt / name)
+    os.stat(volume.mnt / "dir" / "inner")       # its time of access changed as it was read
+    with asked(volume) as a:
+        for _ in range(100):
+            os.stat(volume.mnt / "dir" / "inner")
+            assert not os.path.exists(volume.mnt / "nothing")
+    assert a.difference == {"lookup": 1}        # of what was never asked before
+
+
+def test_a_filter_that_wants_to_see_lookups_sees_each(pair):
+    volume, tree = pair
+    look(volume.mnt / "file")
+    volume.attach("passthrough")
+    with asked(volume) as a:
+        for _ in range(50):
+            os.stat(volume.mnt / "dir" / "inner")
+    assert a.difference["lookup"] + a.difference.get("getattr", 0) >= 50
+    volume.detach("passthrough")
+    os.stat(volume.mnt / "dir" / "inner")
+    with asked(volume) as a:
+        for _ in range(50):
+            os.stat(volume.mnt / "dir" / "inner")
+    assert a.difference.get("lookup", 0) + a.difference.get("getattr", 0) <= 2
+
+
+def test_size_and_times_of_a_file_being_written_below_are_right(pair):
+    volume, tree = pair
+    with open(tree / "file", "ab", buffering=0) as f:
+        for n in range(200):
+            f.write(b"y" * 100)
+            until(lambda: os.stat(volume.mnt / "file").st_size, 5 + (n + 1) * 100)
+
+
+def test_a_file_written_through_the_mount_is_right_from_below_and_above(pair):
+    """More writes than are heard of: the file is silent by then, and its attributes are asked for."""
+    volume, tree = pair
+    with open(volume.mnt / "file", "ab", buffering=0) as above, open(tree / "file", "ab", buffering=0) as below:
+        for n in range(100):
+            above.write(b"a" * 10)
+            assert os.stat(volume.mnt / "file").st_size == os.stat(tree / "file").st_size
+            below.write(b"b" * 10)
+            until(lambda: os.stat(volume.mnt / "file").st_size, os.stat(tree / "file").st_size)
+    with open(tree / "file", "ab") as below:    # the last writer above is gone: it is heard of again
+        below.write(b"end")
+    until(lambda: os.stat(volume.mnt / "file").st_size, os.stat(tree / "file").st_size)
+
+
+def test_a_mapped_write_above_changes_the_times(pair):
+    volume, tree = pair
+    os.utime(tree / "file", ns=(5, 7))
+    until(lambda: os.stat(volume.mnt / "file").st_mtime_ns, 7)
+    mapped(volume.mnt / "file")
+    until(lambda: os.stat(volume.mnt / "file").st_mtime_ns, os.stat(tree / "file").st_mtime_ns)
+    assert os.stat(tree / "file").st_mtime_ns != 7
+
+
+def test_lost_events_are_an_epoch_not_a_stale_view(pair):
+    volume, tree = pair
+    names = [f"n{n}" for n in range(200)]
+    for name in names:
+        assert look(volume.mnt / name) is None
+    os.kill(volume.pid, 19)                     # SIGSTOP: nobody takes the events
+    try:
+        for n in range(40000):                  # more than a queue of fanotify holds (16384)
+            os.close(os.open(tree / f"many{n}", os.O_CREAT | os.O_WRONLY))
+        for name in names:
+            (tree / name).write_text(name)
+    finally:
+        os.kill(volume.pid, 18)
+    for name in names:
+        until(lambda: look(volume.mnt / name), look(tree / name))
+
+
+def test_a_file_system_mounted_below_appears_and_goes(pair):
+    volume, tree = pair
+    look(volume.mnt / "dir")
+    os.listdir(volume.mnt / "dir")
+    if subprocess.run(["mount", "-t", "tmpfs", "none", str(tree / "dir")], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        (tree / "dir" / "on tmpfs").write_text("t")
+        until(lambda: os.listdir(volume.mnt / "dir"), ["on tmpfs"])
+        os.unlink(tree / "dir" / "on tmpfs")
+        until(lambda: os.listdir(volume.mnt / "dir"), [])
+    finally:
+        subprocess.run(["umount", str(tree / "dir")], check=True)
+    until(lambda: os.listdir(volume.mnt / "dir"), ["inner"])
+
+
+def test_watching_can_be_left_out(mount, tmp_path):
+    tree = tmp_path / "quiet"
+    tree.mkdir()
+    (tree / "file").write_text("1")
+    volume = mount(f"dir:{tree}", watch="no")
+    for size in range(2, 50):
+        os.stat(volume.mnt / "file")
+        os.truncate(tree / "file", size)
+        assert os.stat(volume.mnt / "file").st_size == size     # at once: nothing is remembered
