@@ -109,20 +109,6 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	return 0;
 }
 
-bool alt_node_passes_through(struct alt_volume *v, struct alt_key key)
-{
-	struct alt_node *n = node_find(v, key);
-	bool through;
-
-	if (!n)
-		return false;
-	pthread_mutex_lock(&v->modes_lock);
-	through = n->through;
-	pthread_mutex_unlock(&v->modes_lock);
-	alt_node_unref(n);
-	return through;
-}
-
 void alt_volume_set_watched(struct alt_volume *v, bool watched)
 {
 	atomic_store(&v->watched, watched);

@@ -163,6 +163,23 @@ static bool is_release(const struct op *op)
 	return op->pub.code == ALT_OP_RELEASE || op->pub.code == ALT_OP_RELEASEDIR;
 }
 
+/* What a filter wants to see is not answered by the kernel alone. */
+static void open_flags_decide(struct op *op)
+{
+	uint64_t filtered = atomic_load(&op->pub.volume->filtered);
+	bool lists = op->pub.code == ALT_OP_OPENDIR, remembers = lifetime_ms(op->pub.volume, ALT_OP_READDIR);
+	uint32_t *open = &op->pub.r.open;
+
+	if (!lists && !op->pub.node->owner->ops[ALT_OP_FLUSH] && !(op->pub.volume->fs->flags & ALT_FS_LOCKS))
+		*open |= ALT_OPEN_NOFLUSH;
+	if (filtered >> ALT_OP_FLUSH & 1)
+		*open &= ~(uint32_t)ALT_OPEN_NOFLUSH;
+	if (!lists || !remembers)
+		*open &= ~(uint32_t)ALT_OPEN_CACHE_DIR;
+	if (*open & ALT_OPEN_CACHE_DIR)
+		*open |= ALT_OPEN_KEEP_CACHE;
+}
+
 static void answer_success(struct session *s, struct op *op)
 {
 	struct wire_reply rp = reply_begin(op);
@@ -180,6 +197,7 @@ static void answer_success(struct session *s, struct op *op)
 	}
 	if (file) {
 		rp.fh = file->number;
+		open_flags_decide(op);
 		rp.backing_id = through_decide(s, op);
 		op->pub.file = op->pub.r.file = NULL; /* the reference is the kernel's now */
 	}

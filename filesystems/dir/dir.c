@@ -9,9 +9,11 @@
 #include "watch.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static void volume_free(struct dir_volume *volume)
@@ -39,6 +41,23 @@ static int groups_keep(struct dir_volume *volume)
 		return -ENOMEM;
 	volume->group_count = getgroups(count, volume->groups);
 	return volume->group_count < 0 ? -errno : 0;
+}
+
+/*
+ * Those that are one machine's own: no other machine, no other layer writes beneath them, so they tell of every change; and
+ * an error of a write is told by the write, not by close(2).
+ */
+static bool filesystem_is_local(int fd)
+{
+	static const long magics[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC };
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) < 0)
+		return false;
+	for (size_t i = 0; i < sizeof(magics) / sizeof(*magics); i++)
+		if (fs.f_type == magics[i])
+			return true;
+	return false;
 }
 
 static struct dir_volume *volume_new(void)
@@ -89,6 +108,7 @@ static int root_open(struct dir_volume *volume, const char *path, struct alt_err
 		r = pin_of_fd(volume, fd, &volume->root);
 		if (r < 0)
 			r = root_error(err, path, r);
+		volume->local = filesystem_is_local(fd);
 	}
 	close(fd);
 	return r;

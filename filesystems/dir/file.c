@@ -35,9 +35,10 @@ void file_free(struct dir_file *file)
 	if (!file)
 		return;
 	list_free(file->list);
+	lock_release(file);
 	close(file->fd);
-	if (file->writes)
-		watch_writer_ends(file->pin);
+	if (file->mappable)
+		watch_mappable_ends(file->pin);
 	pin_put(file->pin);
 	free(file);
 }
@@ -56,27 +57,32 @@ static int file_set(struct alt_op *op, struct alt_file *to, int fd, struct dir_p
 		close(fd);
 		return -ENOMEM;
 	}
-	file->writes = (op->p->flags & O_ACCMODE) != O_RDONLY;
-	if (file->writes)
-		watch_writer_begins(pin, op->code != ALT_OP_OPEN);
+	file->mappable = (op->p->flags & O_ACCMODE) == O_RDWR;
+	if (file->mappable)
+		watch_mappable_begins(pin, op->code != ALT_OP_OPEN);
+	file->unflushed = lock_is_unlikely(dir_volume(op), pin->key);
+	if (file->unflushed)
+		op->r.open |= ALT_OPEN_NOFLUSH;
 	alt_file_set_data(to, file);
 	alt_op_set_backing(op, fd);
 	return 0;
 }
 
-/* An append-only file (chattr +a) is opened with O_APPEND or not at all. */
-static int reopen(const struct dir_pin *pin, uint32_t flags)
+/* The file @fd is, opened anew with the server's rights; for writing in the mount whose writes are not reported. */
+static int reopen(const struct dir_volume *volume, int fd, int flags)
 {
-	int fd = open(fd_path(pin->fd).text, flags_below(flags));
+	int r = (flags & O_ACCMODE) == O_RDONLY ? -EOPNOTSUPP : watch_reopen(volume, fd, flags);
 
-	if (fd < 0 && errno == EPERM && flags & O_APPEND)
-		fd = open(fd_path(pin->fd).text, flags_below(flags) | O_APPEND);
-	return fd < 0 ? -errno : fd;
+	if (r != -EOPNOTSUPP && r != -ESTALE)
+		return r;
+	r = open(fd_path(fd).text, flags);
+	return r < 0 ? -errno : r;
 }
 
 int dir_open(struct alt_op *op)
 {
 	SCOPED_PIN pin = NULL;
+	int flags = flags_below(op->p->flags);
 	int r = pin_get(dir_volume(op), op->node, &pin);
 
 	if (r < 0)
@@ -86,7 +92,9 @@ int dir_open(struct alt_op *op)
 	if (op->p->bits & ALT_PARAM_KILL_SUIDGID)
 		r = attr_kill_suidgid(pin->fd);
 	if (r == 0)
-		r = reopen(pin, op->p->flags);
+		r = reopen(dir_volume(op), pin->fd, flags);
+	if (r == -EPERM && op->p->flags & O_APPEND) /* an append-only file (chattr +a) is opened so or not at all */
+		r = reopen(dir_volume(op), pin->fd, flags | O_APPEND);
 	return r < 0 ? r : file_set(op, op->file, r, pin);
 }
 
@@ -100,6 +108,19 @@ static int open_as_caller(struct alt_op *op, int dirfd, const char *name, int fl
 		return r;
 	r = openat(dirfd, name, flags, caller_mode(&caller, op) & 07777);
 	return r < 0 ? -errno : r;
+}
+
+/* What is surely new is the caller's to write, and is opened for that as any file is. */
+static int create_new(struct alt_op *op, int dirfd, int flags)
+{
+	bool writes = dir_volume(op)->watch && (flags & O_ACCMODE) != O_RDONLY;
+	int fd = open_as_caller(op, dirfd, op->p->name, (writes ? (flags & ~(O_ACCMODE | O_TRUNC)) : flags) | O_EXCL), r;
+
+	if (fd < 0 || !writes)
+		return fd;
+	r = reopen(dir_volume(op), fd, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW));
+	close(fd);
+	return r;
 }
 
 /* Answer with a file that was just made; takes @fd. */
@@ -132,6 +153,8 @@ int dir_create(struct alt_op *op)
 		return -EINVAL;
 	r = pin_get(dir_volume(op), op->node, &dir);
 	if (r == 0)
+		r = create_new(op, dir->fd, flags);
+	if (r == -EEXIST && !(flags & O_EXCL))
 		r = open_as_caller(op, dir->fd, name, flags);
 	return r < 0 ? r : answer_new(op, r);
 }

@@ -4,7 +4,7 @@
  * right place however the directory changes; the buffer is only kept while the reader goes straight
  * on.
  */
-#include "node.h"
+#include "watch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -61,6 +61,8 @@ static int file_open_list(struct alt_op *op, struct dir_pin *pin)
 		return -ENOMEM;
 	}
 	alt_file_set_data(op->file, file);
+	if (watch_listing(pin))
+		op->r.open |= ALT_OPEN_CACHE_DIR;
 	return 0;
 }
 

@@ -5,6 +5,10 @@
  * and so does a process that works below. flock(2) locks go on the open file's own descriptor and
  * leave with it.
  *
+ * A lock goes when its owner closes the file, any descriptor of it: the kernel tells by FLUSH. To be told of each close of
+ * each file costs a request; so a file is opened without until a lock was first asked of it. A lock taken through such an
+ * early open goes with the last descriptor of that open, or when its owner is dead and somebody else wants it.
+ *
  * A client that waits costs no thread: one thread per volume tries all waiting locks in turn, at
  * once when a lock is dropped through us, else after 1 to 50 ms, since nobody says when a lock
  * below is dropped.
@@ -12,6 +16,7 @@
 #include "node.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <time.h>
@@ -32,6 +37,7 @@ struct lock_owner {
 	struct lock_owner *next;
 	uint64_t id;
 	int fd;                          /* its own open file description */
+	bool unflushed;                  /* locked through a file whose closes nobody tells of */
 	struct lock_range *ranges;
 };
 
@@ -232,17 +238,77 @@ static int range_lock_locked(struct dir_pin *pin, struct lock_owner *owner,
 	return r;
 }
 
-static int range_lock(struct dir_pin *pin, const struct alt_lock *lock)
+static unsigned locked_bit(struct alt_key key)
 {
+	return (key.id ^ (key.dev << 40)) * 0x9e3779b97f4a7c15u >> 48;
+}
+
+bool lock_is_unlikely(struct dir_volume *volume, struct alt_key key)
+{
+	unsigned bit = locked_bit(key);
+
+	return volume->local && key.dev == volume->root->key.dev && !(atomic_load(&volume->locked[bit / 8]) >> bit % 8 & 1);
+}
+
+static int locker_add_locked(struct dir_file *file, struct lock_owner *owner)
+{
+	uint64_t *more;
+
+	owner->unflushed = true;
+	for (unsigned i = 0; i < file->locker_count; i++)
+		if (file->lockers[i] == owner->id)
+			return 0;
+	more = reallocarray(file->lockers, file->locker_count + 1, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	file->lockers = more;
+	more[file->locker_count++] = owner->id;
+	return 0;
+}
+
+void lock_release(struct dir_file *file)
+{
+	for (unsigned i = 0; i < file->locker_count; i++)
+		lock_drop(file->pin, file->lockers[i]);
+	free(file->lockers);
+}
+
+/* Drop what the dead left behind; whether there was anything. */
+static bool dead_drop_locked(struct dir_pin *pin)
+{
+	struct lock_owner *owner = pin->owners, *next;
+	bool dropped = false;
+
+	for (; owner; owner = next) {
+		next = owner->next;
+		if (!owner->unflushed || !owner->ranges || kill(owner->ranges->pid, 0) == 0 || errno != ESRCH)
+			continue;
+		owner_drop_locked(pin, owner->id);
+		dropped = true;
+	}
+	return dropped;
+}
+
+static int range_lock(struct dir_file *file, const struct alt_lock *lock)
+{
+	struct dir_pin *pin = file->pin;
+	unsigned bit = locked_bit(pin->key);
 	struct lock_owner *owner;
 	int r = 0;
 
+	atomic_fetch_or(&pin->volume->locked[bit / 8], 1u << bit % 8);
 	pthread_mutex_lock(&pin->lock);
 	if (lock->type == F_UNLCK && !owner_find_locked(pin, lock->owner))
 		goto unlock; /* nothing to drop */
-	r = owner_get_locked(pin, lock->owner, &owner);
-	if (r == 0)
-		r = range_lock_locked(pin, owner, lock);
+	do {
+		r = owner_get_locked(pin, lock->owner, &owner);
+		if (r == 0 && file->unflushed)
+			r = locker_add_locked(file, owner);
+		if (r == 0)
+			r = range_lock_locked(pin, owner, lock);
+		else if (r < 0 && (owner = owner_find_locked(pin, lock->owner)))
+			owner_trim_locked(pin, owner);
+	} while (r == -EAGAIN && dead_drop_locked(pin));
 unlock:
 	pthread_mutex_unlock(&pin->lock);
 	return r;
@@ -256,11 +322,11 @@ static int whole_lock(const struct dir_file *file, uint32_t type)
 }
 
 /* Returns 0, -EAGAIN when somebody has it, or -errno. Never waits. */
-static int lock_attempt(const struct alt_op *op, struct dir_pin *pin)
+static int lock_attempt(const struct alt_op *op)
 {
 	if (op->p->bits & ALT_PARAM_FLOCK)
 		return whole_lock(dir_file(op), op->p->lock.type);
-	return range_lock(pin, &op->p->lock);
+	return range_lock(dir_file(op), &op->p->lock);
 }
 
 static void wait_put(struct lock_wait *wait)
@@ -328,7 +394,7 @@ static struct lock_wait *waits_try_locked(struct dir_volume *volume)
 	struct lock_wait **at = &volume->waits, *done = NULL, *wait;
 
 	while ((wait = *at)) {
-		wait->status = wait->cancelled ? -EINTR : lock_attempt(wait->op, wait->pin);
+		wait->status = wait->cancelled ? -EINTR : lock_attempt(wait->op);
 		if (wait->status == -EAGAIN) {
 			at = &wait->next;
 			continue;
@@ -470,7 +536,7 @@ int dir_setlk(struct alt_op *op)
 {
 	struct dir_file *file = dir_file(op);
 	uint32_t type = op->p->lock.type;
-	int r = lock_attempt(op, file->pin);
+	int r = lock_attempt(op);
 
 	if (r == -EAGAIN && op->p->bits & ALT_PARAM_WAIT)
 		return lock_wait(op, file->pin);

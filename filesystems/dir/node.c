@@ -174,31 +174,16 @@ static struct dir_pin *pin_find(struct dir_volume *volume, struct alt_key key)
 	return pin;
 }
 
-void pin_with(struct dir_volume *volume, struct alt_key key, void (*fn)(void *arg, struct dir_pin *pin), void *arg)
+bool pin_is_mappable(struct dir_volume *volume, struct alt_key key)
 {
 	struct dir_pin *pin;
+	bool mappable;
 
 	pthread_mutex_lock(&volume->lock);
 	pin = table_find_locked(volume, key);
-	if (pin)
-		pin->refs++;
+	mappable = pin && atomic_load(&pin->mappable);
 	pthread_mutex_unlock(&volume->lock);
-	if (!pin)
-		return;
-	fn(arg, pin);
-	pin_put(pin);
-}
-
-bool pin_is_written(struct dir_volume *volume, struct alt_key key)
-{
-	struct dir_pin *pin;
-	bool written;
-
-	pthread_mutex_lock(&volume->lock);
-	pin = table_find_locked(volume, key);
-	written = pin && atomic_load(&pin->writers);
-	pthread_mutex_unlock(&volume->lock);
-	return written;
+	return mappable;
 }
 
 static struct dir_pin *pin_new(struct dir_volume *volume, int fd, const struct stat *st)

@@ -19,6 +19,7 @@
 
 #define PIN_BUCKETS 1024u
 #define PIN_CACHED 64u
+#define LOCKED_BITS 65536u
 
 struct lock_owner;
 struct lock_wait;
@@ -36,9 +37,7 @@ struct dir_pin {
 	int fd;                          /* O_PATH */
 	pthread_mutex_t lock;
 	struct lock_owner *owners;       /* [lock] who has byte-range locks, lock.c */
-	_Atomic unsigned writers;        /* opens for writing, watch.c; [lock] to lower it */
-	unsigned writes;                 /* [lock] heard of since the first of them */
-	bool silent;                     /* [lock] they are not heard of any more */
+	_Atomic unsigned mappable;       /* opens for reading and writing, watch.c */
 };
 
 struct dir_volume {
@@ -53,6 +52,9 @@ struct dir_volume {
 	int group_count;
 	struct dir_watch *watch;         /* hears of changes below; NULL: nobody does */
 
+	bool local;                      /* below, close(2) has nothing to say: no network file system */
+	_Atomic uint8_t locked[LOCKED_BITS / 8]; /* by a hash of the key: a byte-range lock was asked for, lock.c */
+
 	pthread_mutex_t wait_lock;
 	pthread_cond_t wait_cond;
 	struct lock_wait *waits;                 /* [wait_lock] oldest first */
@@ -65,7 +67,10 @@ struct dir_volume {
 struct dir_file {
 	int fd;
 	struct dir_pin *pin;
-	bool writes;                     /* opened for writing */
+	bool mappable;                   /* opened for reading and writing */
+	bool unflushed;                  /* nobody tells of each close(2) */
+	uint64_t *lockers;               /* [pin.lock] owners that locked through an unflushed one; lock.c */
+	unsigned locker_count;           /* [pin.lock] */
 	struct dir_list *list;           /* directories: where the listing is, list.c */
 };
 
@@ -109,11 +114,8 @@ void pin_put(struct dir_pin *pin);
 /** Let the cache forget a directory that was removed. */
 void pin_uncache(struct dir_volume *volume, struct alt_key key);
 
-/** Call @fn with the pin of a key when there is one. */
-void pin_with(struct dir_volume *volume, struct alt_key key, void (*fn)(void *arg, struct dir_pin *pin), void *arg);
-
-/** Whether the file of this key is open for writing. */
-bool pin_is_written(struct dir_volume *volume, struct alt_key key);
+/** Whether the file of this key is open for reading and writing. */
+bool pin_is_mappable(struct dir_volume *volume, struct alt_key key);
 
 /** Empty the cache, so that a volume can end. */
 void pin_uncache_all(struct dir_volume *volume);
@@ -140,6 +142,10 @@ struct dir_file *file_new(int fd, struct dir_pin *pin);
 void file_free(struct dir_file *file);
 void list_free(struct dir_list *list);
 
+/** Whether an open of the file may go without a FLUSH for each close(2): there are no byte-range locks to drop. */
+bool lock_is_unlikely(struct dir_volume *volume, struct alt_key key);
+/** The last reference to an open file is gone: drop the locks that were taken through it when nobody told of its closes. */
+void lock_release(struct dir_file *file);
 /** Drop every byte-range lock of @owner on an inode. */
 void lock_drop(struct dir_pin *pin, uint64_t owner);
 /** Drop all of them: the inode is no longer in use. */

@@ -3,9 +3,12 @@
  * One fanotify mark on the whole file system below: no cost for a directory or a file that is known, and nothing to
  * race with. An event names the directory by a handle and the entry by its name.
  *
- * What this process did itself is passed over: the kernel knows it as the answer of an operation. Of a file that is open
- * for writing through the volume no attributes are remembered: writes that pass through and mapped ones are told to nobody.
- * So there is nothing to hear of its writes either; after a few of them the file is marked to be silent.
+ * What is done through the volume is no news to the kernel, and is passed over: names by the process that did it, data by
+ * the mount it was done in. Files are opened for writing in a mount of the server's own, a private copy of the one below;
+ * its writes are not reported, and neither are those that pass through to a file opened there.
+ *
+ * A mapping is told to nobody. So of a file that is open for reading and writing through the volume, which can be mapped,
+ * no attributes are remembered.
  */
 #include "watch.h"
 
@@ -14,29 +17,22 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/fanotify.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #define EVENTS_SIZE 65536u
 #define HANDLES 1024u            /* handles whose key is remembered */
 #define HANDLE_SIZE 48u          /* a longer one is looked at each time */
-#define WRITES_HEARD 8u          /* of a file that is open for writing, before it is marked to be silent */
 #define EVENTS_MANY 64u          /* at once: rest a little, so that the kernel merges those that follow */
 
 static const uint64_t events_wanted = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE |
 	FAN_ONDIR;
-
-/* Those that tell of every change by themselves: no other machine, no other layer writes beneath them. */
-static const long filesystems_heard[] = {
-	EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
-};
 
 struct handle_known {
 	unsigned size;               /* of the handle's bytes; 0: empty */
@@ -49,7 +45,7 @@ struct dir_watch {
 	struct dir_volume *volume;
 	struct alt_volume *alt;
 	int events;                  /* from fanotify_init(2) */
-	int any;                     /* a descriptor on the file system, for open_by_handle_at(2) */
+	int own;                     /* the directory in a mount of our own */
 	int mounts;                  /* /proc/self/mountinfo */
 	int stop;                    /* eventfd */
 	dev_t dev;                   /* the file system that is heard */
@@ -70,51 +66,47 @@ void watch_lifetime(struct dir_volume *volume, struct alt_entry *entry)
 		return;
 	if (entry->key.dev != w->dev)
 		entry->entry_ttl_ms = entry->attr_ttl_ms = ALT_TTL_NONE;
-	else if (S_ISREG(entry->attr.mode) && pin_is_written(volume, entry->key))
+	else if (S_ISREG(entry->attr.mode) && pin_is_mappable(volume, entry->key))
 		entry->attr_ttl_ms = ALT_TTL_NONE;
 }
 
-static int silence(const struct dir_watch *w, const struct dir_pin *pin, unsigned flags)
-{
-	return fanotify_mark(w->events, flags | FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY, FAN_MODIFY, AT_FDCWD,
-			     fd_path(pin->fd).text);
-}
-
 /* Attributes first stop to be remembered, then those that are remembered are taken back: nothing slips between. */
-void watch_writer_begins(struct dir_pin *pin, bool fresh)
+void watch_mappable_begins(struct dir_pin *pin, bool fresh)
 {
 	const struct dir_watch *w = pin->volume->watch;
 
-	if (w && !atomic_fetch_add(&pin->writers, 1) && !fresh)
+	if (w && !atomic_fetch_add(&pin->mappable, 1) && !fresh)
 		alt_notify_node(w->alt, pin->key, false);
 }
 
-void watch_writer_ends(struct dir_pin *pin)
+/* An answer that is on its way may be older than the last mapped write: it is taken back. */
+void watch_mappable_ends(struct dir_pin *pin)
 {
 	const struct dir_watch *w = pin->volume->watch;
 
-	if (!w)
-		return;
-	pthread_mutex_lock(&pin->lock);
-	if (atomic_load(&pin->writers) == 1 && pin->silent) {
-		silence(w, pin, FAN_MARK_REMOVE);
-		pin->silent = false;
-	}
-	if (atomic_fetch_sub(&pin->writers, 1) == 1)
-		pin->writes = 0;
-	pthread_mutex_unlock(&pin->lock);
+	if (w && atomic_fetch_sub(&pin->mappable, 1) == 1)
+		alt_notify_node(w->alt, pin->key, false);
 }
 
-static void writer_heard(void *arg, struct dir_pin *pin)
+int watch_reopen(const struct dir_volume *volume, int fd, int flags)
 {
-	const struct dir_watch *w = arg;
+	union { struct file_handle h; char room[sizeof(struct file_handle) + MAX_HANDLE_SZ]; } u;
+	int mount_id, r;
 
-	if (!alt_node_passes_through(w->alt, pin->key))
-		return; /* its pages are remembered */
-	pthread_mutex_lock(&pin->lock);
-	if (atomic_load(&pin->writers) && !pin->silent && ++pin->writes >= WRITES_HEARD)
-		pin->silent = silence(w, pin, FAN_MARK_ADD) == 0;
-	pthread_mutex_unlock(&pin->lock);
+	if (!volume->watch)
+		return -EOPNOTSUPP;
+	u.h.handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(fd, "", &u.h, &mount_id, AT_EMPTY_PATH) < 0)
+		return -EOPNOTSUPP;
+	r = open_by_handle_at(volume->watch->own, &u.h, flags);
+	return r < 0 ? -errno : r;
+}
+
+bool watch_listing(const struct dir_pin *pin)
+{
+	const struct dir_watch *w = pin->volume->watch;
+
+	return w && pin->key.dev == w->dev;
 }
 
 /* ---- events ---- */
@@ -138,7 +130,7 @@ static bool handle_key(struct dir_watch *w, struct file_handle *h, struct alt_ke
 		*ret = k->key;
 		return true;
 	}
-	fd = open_by_handle_at(w->any, h, O_PATH | O_CLOEXEC);
+	fd = open_by_handle_at(w->own, h, O_PATH | O_CLOEXEC);
 	if (fd < 0)
 		return false; /* it is gone: nobody can ask for it by a name any more */
 	r = fstat(fd, &st);
@@ -217,8 +209,6 @@ static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata
 		else if (t.has_dir && is_itself(&t))
 			alt_notify_node(w->alt, t.dir, false);
 	}
-	if (m->mask & FAN_MODIFY && t.has_self)
-		pin_with(w->volume, t.self, writer_heard, w);
 }
 
 /* How many there were. */
@@ -289,17 +279,9 @@ static void *watch_main(void *arg)
 
 /* ---- beginning and end ---- */
 
-static bool filesystem_is_heard(long magic)
-{
-	for (size_t i = 0; i < sizeof(filesystems_heard) / sizeof(*filesystems_heard); i++)
-		if (filesystems_heard[i] == magic)
-			return true;
-	return false;
-}
-
 static void watch_free(struct dir_watch *w)
 {
-	const int fds[] = { w->events, w->any, w->mounts, w->stop };
+	const int fds[] = { w->events, w->own, w->mounts, w->stop };
 
 	for (int i = 0; i < 4; i++)
 		if (fds[i] >= 0)
@@ -307,22 +289,35 @@ static void watch_free(struct dir_watch *w)
 	free(w);
 }
 
+/* A descriptor for reading, in a new mount that nobody else is in. */
+static int mount_own(const char *root)
+{
+	int tree = open_tree(AT_FDCWD, root, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), fd;
+
+	if (tree < 0)
+		return -1;
+	fd = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	close(tree);
+	return fd;
+}
+
 /* NULL, or why it cannot be. */
 static const char *watch_open(struct dir_watch *w, const char *root)
 {
-	struct statfs fs;
 	struct stat st;
 
-	w->any = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (w->any < 0 || fstatfs(w->any, &fs) < 0 || fstat(w->any, &st) < 0 || !realpath(root, w->root))
-		return strerror(errno);
-	if (!filesystem_is_heard(fs.f_type))
+	if (!w->volume->local)
 		return "a file system of this kind does not tell of all its changes";
-	w->dev = st.st_dev;
-	w->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_REPORT_FID | FAN_NONBLOCK | FAN_CLOEXEC, O_RDONLY);
-	if (w->events < 0 ||
-	    fanotify_mark(w->events, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, events_wanted, w->any, ".") < 0)
+	w->own = mount_own(root);
+	if (w->own >= 0)
+		w->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_REPORT_FID | FAN_NONBLOCK | FAN_CLOEXEC,
+					  O_RDONLY);
+	if (w->events < 0 || fstat(w->own, &st) < 0 || !realpath(root, w->root) ||
+	    fanotify_mark(w->events, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, events_wanted, w->own, ".") < 0 ||
+	    fanotify_mark(w->events, FAN_MARK_ADD | FAN_MARK_MOUNT | FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY,
+			  FAN_MODIFY | FAN_CLOSE_WRITE, w->own, ".") < 0)
 		return errno == EPERM ? "only root may hear of them" : strerror(errno);
+	w->dev = st.st_dev;
 	w->mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
 	w->stop = eventfd(0, EFD_CLOEXEC);
 	if (w->mounts < 0 || w->stop < 0)
@@ -339,7 +334,7 @@ void watch_start(struct dir_volume *volume, struct alt_volume *alt, const char *
 	if (w) {
 		w->volume = volume;
 		w->alt = alt;
-		w->events = w->any = w->mounts = w->stop = -1;
+		w->events = w->own = w->mounts = w->stop = -1;
 		why = watch_open(w, root);
 		volume->watch = w;      /* before the first event */
 		if (!why && pthread_create(&w->thread, NULL, watch_main, w))

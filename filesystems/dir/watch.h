@@ -20,9 +20,18 @@ void watch_stop(struct dir_volume *volume);
 /** An answer about @entry: shorten the lifetimes of what would change unheard. */
 void watch_lifetime(struct dir_volume *volume, struct alt_entry *entry);
 
-/** A file is opened for writing; @fresh: it was made by this. */
-void watch_writer_begins(struct dir_pin *pin, bool fresh);
+/** Whether every change of a directory's names is heard of, so that its listing may be remembered. */
+bool watch_listing(const struct dir_pin *pin);
+
+/** A file is opened for reading and writing, so that it can be mapped; @fresh: it was made by this. */
+void watch_mappable_begins(struct dir_pin *pin, bool fresh);
 /** Such an open is over. */
-void watch_writer_ends(struct dir_pin *pin);
+void watch_mappable_ends(struct dir_pin *pin);
+
+/**
+ * Open the file that @fd is anew, in the mount whose writes are not reported, with the server's rights.
+ * Returns a descriptor, -EOPNOTSUPP when there is no such mount, or -errno.
+ */
+int watch_reopen(const struct dir_volume *volume, int fd, int flags);
 
 #endif

@@ -56,9 +56,6 @@ struct alt_filesystem_registration {
  */
 void alt_op_set_backing(struct alt_op *op, int fd);
 
-/** Whether a node is open at this moment and its data passes through: no page of it is remembered. Any thread. */
-bool alt_node_passes_through(struct alt_volume *volume, struct alt_key key);
-
 /**
  * Promise to tell of every change that is not made through the volume (notify.h): names and attributes are then
  * remembered for a day instead of not at all. May be taken back at any time. Any thread.

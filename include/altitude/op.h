@@ -197,9 +197,9 @@ enum alt_open {
 	ALT_OPEN_DIRECT = 1u << 0,       /* no page cache */
 	ALT_OPEN_KEEP_CACHE = 1u << 1,   /* cached pages of earlier opens are still right */
 	ALT_OPEN_NONSEEKABLE = 1u << 2,
-	ALT_OPEN_CACHE_DIR = 1u << 3,    /* OPENDIR: the kernel may keep the listing */
+	ALT_OPEN_CACHE_DIR = 1u << 3,    /* OPENDIR: the listing may be remembered; only if changes are told of (notify.h) */
 	ALT_OPEN_STREAM = 1u << 4,
-	ALT_OPEN_NOFLUSH = 1u << 5,      /* close(2) needs no FLUSH */
+	ALT_OPEN_NOFLUSH = 1u << 5,      /* close(2) needs no FLUSH; the engine takes it back while a filter has FLUSH callbacks */
 	ALT_OPEN_PARALLEL = 1u << 6,     /* direct writes within the size may run together */
 };
 
