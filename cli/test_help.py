@@ -5,7 +5,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -280,16 +279,8 @@ REFUSED = [
 ]
 
 
-def answers(volume, seconds=20):
-    """Wait until the server answers: a volume is visible a moment before its control socket."""
-    end = time.monotonic() + seconds
-    while volume.cli("instances", volume.mnt, check=False).returncode != 0:
-        assert time.monotonic() < end, volume.said()
-    return volume
-
-
 def test_what_a_server_refuses_is_one_line_and_exit_1(mount):
-    volume = answers(mount("mem:", "null", "stats"))
+    volume = mount("mem:", "null", "stats")
     for words, says in REFUSED:
         done = volume.cli(*words.replace("MNT", str(volume.mnt)).split(), check=False)
         assert says in one_line(done, 1), words
@@ -297,7 +288,7 @@ def test_what_a_server_refuses_is_one_line_and_exit_1(mount):
 
 
 def test_a_busy_volume_stays_and_its_user_is_named(mount):
-    volume = answers(mount("mem:"))
+    volume = mount("mem:")
     (volume.mnt / "held").write_text("x")
     with open(volume.mnt / "held"):
         text = one_line(volume.cli("unmount", volume.mnt, check=False), 1)

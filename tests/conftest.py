@@ -11,8 +11,8 @@ import pathlib
 import shutil
 import signal
 import select
+import socket
 import subprocess
-import time
 
 import pytest
 
@@ -53,23 +53,24 @@ class Volume:
             args += ["-o", key if value is True else f"{key}={value}"]
         args += [fs, str(mnt)]
         self.output = open(log, "wb")
-        with open("/proc/self/mountinfo") as info:
-            poll = select.poll()
-            poll.register(info, select.POLLPRI | select.POLLERR)
-            info.read()
-            self.server = subprocess.Popen(args, env=ENV, stdin=subprocess.DEVNULL,
+        # Mounted is not yet ready: the control socket comes after the mount. READY=1 says that both are there.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind("")                 # a name of the kernel's choice
+            notify = "@" + ready.getsockname()[1:].decode()
+            self.server = subprocess.Popen(args, env=dict(ENV, NOTIFY_SOCKET=notify), stdin=subprocess.DEVNULL,
                                            stdout=self.output, stderr=subprocess.STDOUT)
-            deadline = time.monotonic() + 20
-            while not mounted(self.mnt):
-                if self.server.poll() is not None:
-                    raise AssertionError(f"{' '.join(args)}: exit {self.server.returncode}\n{self.said()}")
-                if time.monotonic() > deadline:
-                    self.server.kill()
-                    self.server.wait()
-                    raise AssertionError(f"not mounted after 20 s: {' '.join(args)}\n{self.said()}")
-                poll.poll(100)
-                info.seek(0)
-                info.read()
+            end = os.pidfd_open(self.server.pid)
+            try:
+                came = select.select([ready, end], [], [], 30)[0]
+            finally:
+                os.close(end)
+            if ready not in came:
+                self.server.kill()
+                self.server.wait()
+                self.abort()
+                raise AssertionError(f"{' '.join(args)}: {'ended' if came else 'not ready after 30 s'}, "
+                                     f"exit {self.server.returncode}\n{self.said()}")
+            assert ready.recv(64) == b"READY=1"
 
     def said(self):
         return self.log.read_text(errors="replace")
