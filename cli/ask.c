@@ -229,11 +229,18 @@ static void set_text(json_t *o, const char *key, const char *value)
 		json_object_set_new(o, key, json_string(value));
 }
 
+/* The kernel was told at their open that nobody wants the data: a filter that comes later must not be thought to see it. */
+static void bypass_tell(long long files)
+{
+	if (files)
+		fprintf(stderr, "altitude attach: %lld file%s open already %s read and written below it; new opens come to it\n",
+			files, files == 1 ? " that is" : "s that are", files == 1 ? "is" : "are");
+}
+
 static int run_attach(const struct cli_args *a)
 {
-	json_t *request = json_pack("{s:s}", "cmd", "attach");
+	json_t *request = json_pack("{s:s}", "cmd", "attach"), *answer;
 	struct cli_spec spec;
-	int r;
 
 	if (cli_spec_parse(cli_operand(a, 0), &spec) < 0) {
 		json_decref(request);
@@ -243,9 +250,12 @@ static int run_attach(const struct cli_args *a)
 	set_text(request, "altitude", cli_has(a, 'a') ? cli_value(a, 'a') : spec.altitude);
 	set_text(request, "options", spec.options);
 	set_text(request, "instance", cli_value(a, 'i'));
-	r = ask_done(a, cli_operand(a, 1), request);
+	answer = ask(a, cli_operand(a, 1), request);
+	if (answer)
+		bypass_tell(json_integer_value(json_object_get(answer, "bypassing")));
+	json_decref(answer);
 	cli_spec_free(&spec);
-	return r;
+	return answer ? 0 : 1;
 }
 static const struct cli_option attach_options[] = {
 	{ 'i', "instance", "NAME", "name of the instance (default: the filter's)" },

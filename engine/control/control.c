@@ -160,7 +160,10 @@ static int do_attach(struct server *s, json_t *in, json_t *out, struct alt_error
 	options = options_parse(text_of(in, "options"), ':');
 	if (!options)
 		return -ENOMEM;
-	return server_attach(s, name, text_of(in, "instance"), text_of(in, "altitude"), options, ALT_SETUP_MANUAL, err);
+	r = server_attach(s, name, text_of(in, "instance"), text_of(in, "altitude"), options, ALT_SETUP_MANUAL, err);
+	if (!r)
+		json_object_set_new(out, "bypassing", json_integer(server_bypass(s, name)));
+	return r;
 }
 
 static int do_detach(struct server *s, json_t *in, json_t *out, struct alt_error *err)

@@ -204,6 +204,18 @@ int server_attach(struct server *s, const char *filter, const char *instance, co
 	return r;
 }
 
+uint32_t server_bypass(struct server *s, const char *filter)
+{
+	struct alt_filter *f;
+	bool wants;
+
+	pthread_mutex_lock(&s->lock);
+	f = filter_find_locked(s, filter);
+	wants = f && filter_wants_data(f->reg);
+	pthread_mutex_unlock(&s->lock);
+	return wants ? atomic_load(&s->volume->through_files) : 0;
+}
+
 void server_fini(struct server *s)
 {
 	session_free(s->session);

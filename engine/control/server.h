@@ -48,6 +48,8 @@ int server_unload(struct server *s, const char *name, bool mandatory, struct alt
 /* Attach, loading the filter when it is not. @options taken. */
 int server_attach(struct server *s, const char *filter, const char *instance, const char *altitude,
 		  struct io_option *options, uint32_t setup_flags, struct alt_error *err);
+/* Open files that @filter, just attached, does not see the data of: the kernel passes it through since before. 0: it wants none. */
+uint32_t server_bypass(struct server *s, const char *filter);
 void server_fini(struct server *s);  /* everything, in the order of teardown */
 
 /* Parse "key=value<sep>key..." into an array; "" and NULL give none. NULL only without memory. */

@@ -58,7 +58,7 @@ struct alt_file {
 	uint32_t flags;                          /* open(2) */
 	void *data;
 	_Atomic uint32_t refs;
-	enum file_mode { FILE_UNDECIDED, FILE_CACHED, FILE_THROUGH } mode; /* [volume.modes_lock] */
+	enum file_mode { FILE_UNDECIDED, FILE_CACHED, FILE_THROUGH, FILE_THROUGH_DIRECT } mode; /* [volume.modes_lock] */
 	_Atomic bool released;                   /* the kernel has sent RELEASE: a second one is refused */
 	struct context *contexts;                /* [volume.contexts_lock] */
 };
@@ -74,7 +74,7 @@ struct alt_volume {
 	_Atomic bool watched;                    /* the file system tells of every change below: remember for long */
 	bool passthrough;                        /* may be used (option) */
 	pthread_mutex_t modes_lock;
-	_Atomic uint32_t through_files;          /* open files whose data goes by us */
+	_Atomic uint32_t through_files;          /* open files whose reads and writes go by us */
 	struct notices *notices;                 /* what the kernel is to be told; see notify.c */
 	uint32_t timeout_ms;                     /* of a request; 0: none */
 	void *module;                            /* the file system's module reference */

@@ -84,18 +84,19 @@ int32_t through_decide(struct session *s, struct op *op)
 		n->backing_id = backing_open(s, op->backing_fd);
 	if (n->through || (!n->cached && n->backing_id)) {
 		n->through++;
-		f->mode = FILE_THROUGH;
-		atomic_fetch_add(&v->through_files, 1);
+		f->mode = wanted ? FILE_THROUGH_DIRECT : FILE_THROUGH;
 		op->pub.r.open &= ~(uint32_t)ALT_OPEN_KEEP_CACHE;
 		if (wanted)
 			op->pub.r.open |= ALT_OPEN_DIRECT;
+		else
+			atomic_fetch_add(&v->through_files, 1);
 	} else {
 		n->cached++;
 		f->mode = FILE_CACHED;
 	}
 	pthread_mutex_unlock(&v->modes_lock);
 	stack_data_leave(v, turn);
-	return f->mode == FILE_THROUGH ? n->backing_id : 0;
+	return f->mode == FILE_CACHED ? 0 : n->backing_id;
 }
 
 void through_release(struct session *s, struct alt_file *f)
@@ -104,8 +105,9 @@ void through_release(struct session *s, struct alt_file *f)
 	struct alt_node *n = f->node;
 
 	pthread_mutex_lock(&v->modes_lock);
-	if (f->mode == FILE_THROUGH) {
+	if (f->mode == FILE_THROUGH)
 		atomic_fetch_sub(&v->through_files, 1);
+	if (f->mode == FILE_THROUGH || f->mode == FILE_THROUGH_DIRECT) {
 		if (!--n->through) {
 			backing_close(s, n->backing_id);
 			n->backing_id = 0;

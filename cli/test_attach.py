@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""attach tells how many open files a filter that looks at data comes too late for."""
+import contextlib
+import json
+
+import pytest
+
+
+def reads(volume):
+    return json.loads(volume.cli("stats", "--json", volume.mnt).stdout)["operations"]["read"]
+
+
+@pytest.fixture
+def volume(mount):
+    """A volume whose open files are passed through by the kernel."""
+    made = mount("dir:")
+    (made.tree / "f").write_text("content")
+    with open(made.mnt / "f") as f:
+        f.read()
+    if reads(made):
+        pytest.skip("this kernel does not pass the data of open files through (Linux 6.9, FUSE_PASSTHROUGH)")
+    return made
+
+
+def said(volume, spec):
+    done = volume.attach(spec)
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_attach_counts_open_files_that_pass_by_a_data_filter(volume):
+    with contextlib.ExitStack() as held:
+        for name in ("a", "b", "c"):
+            (volume.tree / name).write_text("Hello")
+            held.enter_context(open(volume.mnt / name))
+        assert said(volume, "rot13") == ("altitude attach: 3 files that are open already are read and written below it; "
+                                         "new opens come to it\n")
+        # It is so: the one that was open reads what is below, a new open of the same file what rot13 makes of it.
+        late = held.enter_context(open(volume.mnt / "a"))
+        early = held.enter_context(open(volume.mnt / "b"))
+        assert early.read() == "Uryyb" and late.read() == "Uryyb"
+        # New opens of these files come to every filter: a second one misses the same three.
+        assert "3 files" in said(volume, "content_screener:content=foul")
+
+
+def test_one_file_is_told_as_one_and_none_not_at_all(volume):
+    with open(volume.mnt / "f") as held:
+        assert said(volume, "rot13").startswith("altitude attach: 1 file that is open already is read and written below it;")
+        assert held.read() == "content"
+        volume.detach("rot13")
+    assert said(volume, "rot13") == ""
+
+
+def test_a_filter_that_looks_at_no_data_misses_none(volume):
+    with open(volume.mnt / "f"):
+        assert said(volume, "null") == ""
+
+
+def test_files_opened_under_a_data_filter_are_not_counted(volume):
+    volume.attach("stats")
+    with open(volume.mnt / "f"):
+        assert said(volume, "rot13") == ""
