@@ -69,7 +69,7 @@ static int points_count_locked(struct server *s)
 	int n = 0;
 
 	while (n < SERVER_POINTS_MAX && s->points[n]) {
-		if (mount_id(s->points[n]) == s->point_ids[n])
+		if (mount_is_there(s->points[n], s->point_ids[n]))
 			n++;
 		else
 			point_drop_locked(s, n);
@@ -83,7 +83,8 @@ static int do_volumes(struct server *s, json_t *in, json_t *out, struct alt_erro
 
 	pthread_mutex_lock(&s->lock);
 	for (int i = 0, n = points_count_locked(s); i < n; i++)
-		json_array_append_new(points, safe_string(s->points[i]));
+		if (mount_id(s->points[i]) == s->point_ids[i]) /* else another mount covers it, and has the name */
+			json_array_append_new(points, safe_string(s->points[i]));
 	pthread_mutex_unlock(&s->lock);
 	json_object_set_new(out, "name", safe_string(s->volume->name));
 	json_object_set_new(out, "filesystem", json_string(s->volume->fs->name));
@@ -253,7 +254,13 @@ static int do_unmount(struct server *s, json_t *in, json_t *out, struct alt_erro
 	n = points_count_locked(s);
 	for (i = 0; i < n - 1 && !(target && !strcmp(s->points[i], target)); i++)
 		;
-	r = n ? mount_remove(s->points[i], lazy, err) : alt_error_set(err, -EINVAL, "'%s' is not mounted any more", s->volume->name);
+	if (!n)
+		r = alt_error_set(err, -EINVAL, "'%s' is not mounted any more", s->volume->name);
+	else if (mount_id(s->points[i]) != s->point_ids[i])
+		r = alt_error_set(err, -EBUSY, "the mounting point '%s' of '%s' is covered by another mount; unmount that first",
+				  s->points[i], s->volume->name);
+	else
+		r = mount_remove(s->points[i], lazy, err);
 	if (!r) {
 		point_drop_locked(s, i);
 		json_object_set_new(out, "last", json_boolean(n == 1 && !lazy));

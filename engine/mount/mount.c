@@ -123,6 +123,14 @@ static int mount_direct(const char *source, const char *target, const struct mou
 	return 0;
 }
 
+/* What is there already may be hidden only by who says so; the bind of another point knows no such option. */
+static int covers(const char *target, const char *what, bool may_say, struct alt_error *err)
+{
+	return alt_error_set(err, -ENOTEMPTY, "mounting point '%s' %s; choose an empty directory%s", target, what,
+			     may_say ? ", or cover it with -o nonempty" : "");
+}
+
+/* @o NULL: for one more point of a volume. */
 static int target_check(const char *target, const struct mount_options *o, struct alt_error *err)
 {
 	struct dirent *e;
@@ -142,8 +150,10 @@ static int target_check(const char *target, const struct mount_options *o, struc
 				     errno == ENOENT ? "; make the directory first (mkdir)" : "");
 	if (!S_ISDIR(st.st_mode))
 		return alt_error_set(err, -ENOTDIR, "mounting point '%s' is not a directory", target);
-	if (o->nonempty)
+	if (o && o->nonempty)
 		return 0;
+	if (mount_is_ours(target))
+		return covers(target, "shows a volume already ('altitude unmount' ends it)", o, err);
 	d = opendir(target);
 	if (!d)
 		return alt_error_set(err, -errno, "mounting point '%s': %s", target, strerror(errno));
@@ -151,7 +161,7 @@ static int target_check(const char *target, const struct mount_options *o, struc
 		entries += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
 	closedir(d);
 	if (entries)
-		return alt_error_set(err, -ENOTEMPTY, "mounting point '%s' is not empty; choose an empty directory, or cover it with -o nonempty", target);
+		return covers(target, "is not empty", o, err);
 	return 0;
 }
 
@@ -171,8 +181,7 @@ int mount_new(const char *source, const char *target, const struct mount_options
 
 int mount_add(const char *mounted, const char *target, struct alt_error *err)
 {
-	struct mount_options o = { 0 };
-	int r = target_check(target, &o, err);
+	int r = target_check(target, NULL, err);
 
 	if (r < 0)
 		return r;
@@ -198,7 +207,8 @@ static void unescape(char *s)
 	*to = 0;
 }
 
-int mount_id(const char *target)
+/* The number of ours that is visible at @target, or -ENOENT; @there: whether @wanted is one of those there. */
+static int mounts_at(const char *target, int wanted, bool *there)
 {
 	char *line = NULL, path[PATH_MAX], real[PATH_MAX];
 	FILE *f = fopen("/proc/self/mountinfo", "re");
@@ -213,13 +223,30 @@ int mount_id(const char *target)
 			continue;
 		unescape(path);
 		/* The last one covers those before. */
-		if (!strcmp(path, real))
-			found = strncmp(type + 3, "fuse.altitude ", 14) ? -ENOENT : id;
+		if (strcmp(path, real))
+			continue;
+		found = strncmp(type + 3, "fuse.altitude ", 14) ? -ENOENT : id;
+		*there = *there || found == wanted;
 	}
 	free(line);
 	if (f)
 		fclose(f);
 	return found;
+}
+
+int mount_id(const char *target)
+{
+	bool there = false;
+
+	return mounts_at(target, 0, &there);
+}
+
+bool mount_is_there(const char *target, int id)
+{
+	bool there = false;
+
+	mounts_at(target, id, &there);
+	return there;
 }
 
 static const char *name_of(const char *path)

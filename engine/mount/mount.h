@@ -28,6 +28,8 @@ int mount_new(const char *source, const char *target, const struct mount_options
 int mount_add(const char *mounted, const char *target, struct alt_error *err);
 /* The kernel's number of the fuse.altitude mount that is visible at @target, without touching it; -ENOENT when there is none. */
 int mount_id(const char *target);
+/* Is the mount of this number at @target, be it visible or covered by a later one? */
+bool mount_is_there(const char *target, int id);
 static inline bool mount_is_ours(const char *target) { return mount_id(target) >= 0; }
 /* The path of a mounting point without touching the mount, which may be dead: only its parent is resolved. "" when it cannot be. */
 void mount_path(const char *where, char *buf, size_t size);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What cannot be mounted is refused in one line that says what, where and what to do; then nothing is left."""
+import json
 import os
 import subprocess
 
@@ -55,9 +56,43 @@ def test_a_target_that_is_not_empty(place, how):
 def test_a_target_that_is_mounted_already(place):
     place.mount()
     done = place.mount(check=False)
-    assert done.returncode == 1 and "is not empty" in done.stderr
+    assert done.returncode == 1 and done.stderr == (
+        f"altitude mount: mounting point '{place.mnt}' shows a volume already ('altitude unmount' ends it); "
+        "choose an empty directory, or cover it with -o nonempty\n")
     assert (place.mnt / "f").read_text() == "content"
     assert len(place.sockets()) == 1
+
+
+def test_an_empty_volume_is_not_covered_unasked(place):
+    """A mounting point that shows nothing looks like an empty directory."""
+    other = place.directory("other")
+    place.cli("mount", f"dir:{other}", place.mnt)
+    done = place.mount(check=False)
+    assert done.returncode == 1 and "shows a volume already" in done.stderr and done.stderr.count("\n") == 1
+    assert list(place.mnt.iterdir()) == []
+    add = place.directory("add")
+    place.mount(target=add)
+    done = place.cli("mount-add", add, place.mnt, check=False)
+    assert done.returncode == 1 and done.stderr == (
+        f"altitude mount-add: mounting point '{place.mnt}' shows a volume already ('altitude unmount' ends it); "
+        "choose an empty directory\n")
+
+
+def test_a_covered_volume_comes_to_light_again(place):
+    """The one that is seen has the mounting point's name; the other is not taken for one that is gone."""
+    other = place.directory("other")
+    place.cli("mount", f"dir:{other}", place.mnt)
+    place.mount("-o", "nonempty")
+    assert (place.mnt / "f").read_text() == "content"
+    names = {one["name"]: one["points"] for one in json.loads(place.cli("volumes", "--json").stdout)}
+    assert names == {f"dir:{other}": [], f"dir:{place.tree}": [str(place.mnt)]}
+    done = place.cli("unmount", f"dir:{other}", check=False)
+    assert done.returncode == 1 and "is covered by another mount; unmount that first" in done.stderr
+    place.cli("attach", "null", place.mnt)
+    place.cli("unmount", place.mnt)
+    assert list(place.mnt.iterdir()) == []
+    place.cli("unmount", place.mnt)
+    place.nothing_left()
 
 
 @pytest.mark.parametrize("source, reason", [
