@@ -188,6 +188,12 @@ static bool still_mapped(const char *path)
 	return h != NULL;
 }
 
+static int kind_wrong(const struct module *m, uint32_t kind, struct alt_error *err)
+{
+	return alt_error_status(err, STATUS_INVALID_PARAMETER, "'%s' is a %s, not a %s", m->name,
+				kind < 4 ? kind_names[kind] : "?", kind_names[m->kind]);
+}
+
 static int check_descriptor(const struct module *m, struct alt_error *err)
 {
 	const struct alt_module *d = m->descriptor;
@@ -200,8 +206,7 @@ static int check_descriptor(const struct module *m, struct alt_error *err)
 					"module '%s' has interface version %u, this program %u: build it again", m->path,
 					d->abi, ALT_ABI);
 	if (d->kind != (uint32_t)m->kind)
-		return alt_error_status(err, STATUS_INVALID_PARAMETER, "module '%s' is a %s, not a %s", m->path,
-					d->kind < 4 ? kind_names[d->kind] : "?", kind_names[m->kind]);
+		return kind_wrong(m, d->kind, err);
 	if (!d->registration)
 		return alt_error_status(err, STATUS_INVALID_PARAMETER, "module '%s' registers nothing", m->path);
 	return 0;
@@ -219,6 +224,19 @@ static int same_file(int fd, const char *path, struct alt_error *err)
 	return alt_error_status(err, STATUS_ACCESS_DENIED, "module '%s' was exchanged while it was loaded", path);
 }
 
+/* The same file in use as another kind: somebody takes the file system for a filter. 0 when it is not. A path is final once loaded. */
+static uint32_t kind_in_use(const struct module *m)
+{
+	uint32_t kind = 0;
+
+	pthread_mutex_lock(&lock);
+	for (const struct module *at = modules; at; at = at->next)
+		if (at->kind != m->kind && at->state > MODULE_LOADING && !strcmp(at->path, m->path))
+			kind = at->kind;
+	pthread_mutex_unlock(&lock);
+	return kind;
+}
+
 static int open_code(struct module *m, struct alt_error *err)
 {
 	int fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), r;
@@ -228,6 +246,8 @@ static int open_code(struct module *m, struct alt_error *err)
 	r = check_file(fd, m->path, err);
 	if (!r)
 		r = same_file(fd, m->path, err);
+	if (!r && kind_in_use(m))
+		r = kind_wrong(m, kind_in_use(m), err);
 	if (!r && still_mapped(m->path))
 		r = alt_error_status(err, STATUS_DRIVER_FAILED_PRIOR_UNLOAD,
 				     "module '%s': an earlier copy of '%s' is still in memory", m->name, m->path);
