@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* error: lets chosen operations fail, all of them or every Nth. */
 #include <altitude/filter.h>
+#include <altitude/kit/ops.h>
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -40,25 +41,6 @@ static void error_stats(struct alt_instance *in, void (*line)(void *arg, const c
 	line(arg, text);
 }
 
-/* "read;write" as a set of bits, one for each code. */
-static int parse_ops(const char *text, uint64_t *ret, struct alt_error *err)
-{
-	char word[32];
-	size_t len;
-
-	for (*ret = 0; *text; text += len + (text[len] == ';')) {
-		enum alt_op_code code;
-
-		len = strcspn(text, ";");
-		snprintf(word, sizeof(word), "%.*s", (int)len, text);
-		code = alt_op_find(word);
-		if (code == ALT_OP_END)
-			return alt_error_set(err, -EINVAL, "error: op '%s' is no operation", word);
-		*ret |= 1ull << code;
-	}
-	return *ret ? 0 : alt_error_set(err, -EINVAL, "error: say which operations: op=NAME");
-}
-
 /* "ENOSPC" or "28". */
 static int parse_errno(const char *text, int *ret, struct alt_error *err)
 {
@@ -82,7 +64,7 @@ static int parse_errno(const char *text, int *ret, struct alt_error *err)
 static int error_parse(struct error *e, struct alt_instance *in, struct alt_error *err)
 {
 	const char *ops = alt_instance_option(in, "op"), *code = alt_instance_option(in, "errno");
-	int r = parse_ops(ops ? ops : "", &e->ops, err);
+	int r = alt_ops_parse("error", ops ? ops : "", &e->ops, err);
 
 	if (!r && e->ops & (1ull << ALT_OP_RELEASE | 1ull << ALT_OP_RELEASEDIR))
 		r = alt_error_set(err, -EINVAL, "error: release and releasedir cannot fail");
