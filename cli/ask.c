@@ -199,8 +199,22 @@ const struct cli_command cli_instances = {
 
 /* ---- changes ---- */
 
+/* "attach /mnt null": the path of a mounting point is no filter's. Says so, and how it is meant. */
+static bool swapped(const struct cli_args *a)
+{
+	const char *first = cli_operand(a, 0), *second = cli_operand(a, 1);
+
+	if (!mount_is_ours(first))
+		return false;
+	cli_wrong(a, "'%s' is a mounting point, not a filter; the filter comes first: 'altitude %s %s %s'", first, a->command->name,
+		  second ? second : "FILTER", first);
+	return true;
+}
+
 static int run_load(const struct cli_args *a)
 {
+	if (swapped(a))
+		return 2;
 	return ask_done(a, cli_operand(a, 1), json_pack("{s:s,s:s}", "cmd", "load", "filter", cli_operand(a, 0)));
 }
 const struct cli_command cli_load = {
@@ -212,6 +226,8 @@ const struct cli_command cli_load = {
 
 static int run_unload(const struct cli_args *a)
 {
+	if (swapped(a))
+		return 2;
 	return ask_done(a, cli_operand(a, 1), json_pack("{s:s,s:s,s:b}", "cmd", "unload", "filter", cli_operand(a, 0),
 							"mandatory", cli_has(a, 'm')));
 }
@@ -239,13 +255,14 @@ static void bypass_tell(long long files)
 
 static int run_attach(const struct cli_args *a)
 {
-	json_t *request = json_pack("{s:s}", "cmd", "attach"), *answer;
+	json_t *request, *answer;
 	struct cli_spec spec;
 
-	if (cli_spec_parse(cli_operand(a, 0), &spec) < 0) {
-		json_decref(request);
+	if (swapped(a))
+		return 2;
+	if (cli_spec_parse(cli_operand(a, 0), &spec) < 0)
 		return cli_wrong(a, "'%s' names no filter: NAME[@ALTITUDE][:option=value...]", cli_operand(a, 0));
-	}
+	request = json_pack("{s:s}", "cmd", "attach");
 	set_text(request, "filter", spec.filter);
 	set_text(request, "altitude", cli_has(a, 'a') ? cli_value(a, 'a') : spec.altitude);
 	set_text(request, "options", spec.options);
@@ -270,8 +287,11 @@ const struct cli_command cli_attach = {
 
 static int run_detach(const struct cli_args *a)
 {
-	json_t *request = json_pack("{s:s,s:s}", "cmd", "detach", "filter", cli_operand(a, 0));
+	json_t *request;
 
+	if (swapped(a))
+		return 2;
+	request = json_pack("{s:s,s:s}", "cmd", "detach", "filter", cli_operand(a, 0));
 	set_text(request, "instance", cli_operand(a, 2));
 	return ask_done(a, cli_operand(a, 1), request);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli.h"
+#include <altitude/ntstatus.h>
 
 #include <errno.h>
 #include <getopt.h>
@@ -38,7 +39,7 @@ int cli_fail(const struct cli_args *a, const struct alt_error *err)
 {
 	fprintf(stderr, "altitude %s: %s", a->command->name, err->code ? err->text : strerror(ENOMEM));
 	if (err->status)
-		fprintf(stderr, " [0x%08X]", err->status);
+		fprintf(stderr, " [0x%08X %s]", err->status, alt_status_name(err->status));
 	fputc('\n', stderr);
 	return 1;
 }
@@ -109,7 +110,7 @@ static int distance(const char *a, const char *b)
 	return row[len];
 }
 
-static int unknown_command(const char *name)
+static int unknown_word(const char *name)
 {
 	const struct cli_command *near = NULL;
 	int best = 3;
@@ -125,6 +126,15 @@ static int unknown_command(const char *name)
 	fprintf(stderr, near ? "altitude: '%s' is not a command; do you mean '%s'? See 'altitude --help'\n" :
 		"altitude: '%s' is not a command; see 'altitude --help'%.0s\n", name, near ? near->name : "");
 	return 2;
+}
+
+static int unknown_command(const char *name)
+{
+	if (*name == '-') {
+		fprintf(stderr, "altitude: '%s' is not an option; options stand behind the command. See 'altitude --help'\n", name);
+		return 2;
+	}
+	return unknown_word(name);
 }
 
 /* getopt_long's tables, made from ours. */
@@ -146,6 +156,55 @@ static int options_convert(const struct cli_command *c, struct option *longs, ch
 	return n;
 }
 
+static const struct option *long_find(const struct option *longs, int letter)
+{
+	while (longs->name && longs->val != letter)
+		longs++;
+	return longs->name ? longs : NULL;
+}
+
+/* The options that a shortened name may be: "'--f' may be '--filter' or '--foreground'". Or the one that is near to it. */
+static int long_wrong(const struct cli_args *a, const struct option *longs, const char *given)
+{
+	size_t len = strcspn(given + 2, "="), at = 0;
+	const char *near = NULL;
+	char list[200] = "", name[64];
+	int found = 0;
+
+	snprintf(name, sizeof name, "%.*s", (int)len, given + 2);
+
+	for (const struct option *o = longs; o->name; o++) {
+		if (!strncmp(o->name, name, len) && at < sizeof list)
+			at += snprintf(list + at, sizeof list - at, "%s'--%s'", found++ ? " or " : "", o->name);
+		if (distance(name, o->name) < 3)
+			near = o->name;
+	}
+	if (found > 1)
+		return cli_wrong(a, "'%s' may be %s", given, list);
+	if (near)
+		return cli_wrong(a, "'%s' is not an option of this command; do you mean '--%s'?", given, near);
+	return cli_wrong(a, "'%s' is not an option of this command", given);
+}
+
+/* A letter may stand in the middle of others: optopt is the one. Of a known option, it is a value that it does not take. */
+static int option_wrong(const struct cli_args *a, const struct option *longs, const char *word)
+{
+	const struct option *known = optopt ? long_find(longs, optopt) : NULL;
+
+	if (known)
+		return cli_wrong(a, "option '--%s' takes no value", known->name);
+	if (optopt)
+		return cli_wrong(a, "'-%c' is not an option of this command", optopt);
+	return long_wrong(a, longs, word);
+}
+
+static int value_missing(const struct cli_args *a, const char *word)
+{
+	if (!strncmp(word, "--", 2))
+		return cli_wrong(a, "option '%s' needs a value", word);
+	return cli_wrong(a, "option '-%c' needs a value", optopt);
+}
+
 static int arguments_parse(struct cli_args *a, int argc, char **argv)
 {
 	struct option longs[OPTIONS_MAX];
@@ -160,9 +219,9 @@ static int arguments_parse(struct cli_args *a, int argc, char **argv)
 			exit(0);
 		}
 		if (letter == '?')
-			return cli_wrong(a, "'%s' is not an option of this command", argv[optind - 1]);
+			return option_wrong(a, longs, argv[optind - 1]);
 		if (letter == ':')
-			return cli_wrong(a, "option '%s' needs a value", argv[optind - 1]);
+			return value_missing(a, argv[optind - 1]);
 		if (a->count == CLI_GIVEN_MAX)
 			return cli_wrong(a, "more than %d options", CLI_GIVEN_MAX);
 		a->given[a->count].letter = letter;
@@ -177,6 +236,27 @@ static int arguments_parse(struct cli_args *a, int argc, char **argv)
 	return 0;
 }
 
+static const struct cli_command *command_find(const char *name)
+{
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (!strcmp(commands[i]->name, name))
+			return commands[i];
+	return NULL;
+}
+
+static int help_print(const char *name)
+{
+	const struct cli_command *c = name ? command_find(name) : NULL;
+
+	if (name && !c)
+		return unknown_command(name);
+	if (c)
+		command_help(c);
+	else
+		usage_print(stdout);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct cli_args a = { 0 };
@@ -186,17 +266,13 @@ int main(int argc, char **argv)
 		usage_print(stderr);
 		return 2;
 	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		usage_print(stdout);
-		return 0;
-	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
+		return help_print(argv[2]);
 	if (!strcmp(argv[1], "--version")) {
 		puts("altitude " ALTITUDE_VERSION);
 		return 0;
 	}
-	for (size_t i = 0; i < COMMANDS; i++)
-		if (!strcmp(commands[i]->name, argv[1]))
-			a.command = commands[i];
+	a.command = command_find(argv[1]);
 	if (!a.command)
 		return unknown_command(argv[1]);
 	r = arguments_parse(&a, argc - 1, argv + 1);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,7 +29,10 @@ struct plan {
 static bool mount_flag(struct plan *plan, const char *o)
 {
 	static const char *const ignored[] = { "rw", "exec", "suid", "dev", "auto", "noauto", "user", "nouser", "users", "owner",
-		"defaults", "_netdev", "nofail", "async", "relatime", "atime", "noatime", "allow_root" };
+		"noowner", "group", "nogroup", "defaults", "_netdev", "nofail", "async", "nosync", "atime", "noatime", "diratime",
+		"nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "silent", "loud",
+		"nomand", "noiversion", "allow_root" };
+	static const char *const begun[] = { "x-", "X-", "comment=", "user=" };
 	struct { const char *name; bool *flag; } known[] = {
 		{ "ro", &plan->p.mount.read_only }, { "allow_other", &plan->p.mount.allow_other },
 		{ "default_permissions", &plan->p.mount.default_permissions }, { "nonempty", &plan->p.mount.nonempty },
@@ -41,7 +45,10 @@ static bool mount_flag(struct plan *plan, const char *o)
 	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
 		if (!strcmp(ignored[i], o))
 			return true;
-	return !strncmp(o, "x-", 2);
+	for (size_t i = 0; i < sizeof begun / sizeof *begun; i++)
+		if (!strncmp(begun[i], o, strlen(begun[i])))
+			return true;
+	return false;
 }
 
 static int filter_add(const struct cli_args *a, struct plan *plan, const char *text)
@@ -84,6 +91,27 @@ static int options_split(const struct cli_args *a, struct plan *plan, const char
 	return r;
 }
 
+static bool is_directory(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+static int source_wrong(const struct cli_args *a, const char *source)
+{
+	const char *target = cli_operand(a, 1);
+	bool place = is_directory(source);
+
+	if (place && strchr(target, ':') && !is_directory(target))
+		return cli_wrong(a, "'%s' is not FS:ARG; the file system comes first: 'altitude mount %s %s'", source, target, source);
+	if (*source && *source != ':' && (place || strchr(source, '/')))
+		return cli_wrong(a, "'%s' is not FS:ARG; do you mean 'dir:%s'?", source, source);
+	if (*source && *source != ':')
+		return cli_wrong(a, "'%s' is not FS:ARG; do you mean '%s:'?", source, source);
+	return cli_wrong(a, "'%s' is not FS:ARG, as in dir:/srv or mem:", source);
+}
+
 /* "dir:/srv". An argument that names something here is made absolute: the server leaves this directory. */
 static int source_split(const struct cli_args *a, struct plan *plan, const char *source)
 {
@@ -91,7 +119,7 @@ static int source_split(const struct cli_args *a, struct plan *plan, const char 
 	size_t len = colon ? (size_t)(colon - source) : 0;
 
 	if (!len || len >= sizeof plan->fs)
-		return cli_wrong(a, "'%s' is not FS:ARG, as in dir:/srv or mem:", source);
+		return source_wrong(a, source);
 	memcpy(plan->fs, source, len);
 	if (!colon[1] || colon[1] == '/' || !realpath(colon + 1, plan->arg))
 		snprintf(plan->arg, sizeof plan->arg, "%s", colon + 1);

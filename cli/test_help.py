@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -152,15 +153,25 @@ WRONG = [
     ("mout", "do you mean 'mount'"),
     ("unmout /mnt", "do you mean 'unmount'"),
     ("frobnicate", "is not a command"),
-    ("--bogus", "is not a command"),
+    ("--bogus", "'--bogus' is not an option"),
+    ("-x mount", "'-x' is not an option"),
+    ("help mout", "do you mean 'mount'"),
     ("mount", "needs FS:ARG DIR"),
     ("mount mem:", "needs FS:ARG DIR"),
     ("mount mem: DIR extra", "'extra' is one argument too many"),
-    ("mount mem DIR", "'mem' is not FS:ARG"),
-    ("mount /srv DIR", "'/srv' is not FS:ARG"),
+    ("mount mem DIR", "'mem' is not FS:ARG; do you mean 'mem:'?"),
+    ("mount /srv DIR", "'/srv' is not FS:ARG; do you mean 'dir:/srv'?"),
+    ("mount no/such DIR", "do you mean 'dir:no/such'?"),
+    ("mount DIR mem:", "the file system comes first: 'altitude mount mem: "),
     ("mount :x DIR", "is not FS:ARG"),
     ("mount --bogus mem: DIR", "'--bogus' is not an option"),
     ("mount -Z mem: DIR", "'-Z' is not an option"),
+    ("mount -FZr mem: DIR", "'-Z' is not an option"),
+    ("mount --f null mem: DIR", "'--f' may be '--filter' or '--foreground'"),
+    ("mount --filtr null mem: DIR", "do you mean '--filter'?"),
+    ("mount --filtr=null mem: DIR", "do you mean '--filter'?"),
+    ("mount --read-only=yes mem: DIR", "option '--read-only' takes no value"),
+    ("mount mem: DIR -Fo", "option '-o' needs a value"),
     ("mount mem: DIR --filter", "option '--filter' needs a value"),
     ("mount mem: DIR -o", "option '-o' needs a value"),
     ("mount --filter @370020 mem: DIR", "names no filter"),
@@ -198,7 +209,7 @@ FAILS = [
     ("mount mem: FULL", "is not empty"),
     ("mount mem: FILE", "is not a directory"),
     ("mount nofs: DIR", "unknown file system 'nofs'"),
-    ("mount null: DIR", "is a filter, not a file system"),
+    ("mount null: DIR", "'null' is a filter, not a file system"),
     ("mount dir: DIR", "no directory given"),
     ("mount dir:NONE DIR", "cannot serve directory"),
     ("mount dir:FILE DIR", "Not a directory"),
@@ -209,23 +220,32 @@ FAILS = [
     ("mount --filter nosuch mem: DIR", "unknown filter 'nosuch'"),
     ("mount --filter NONE.so mem: DIR", "no module '"),
     ("mount --filter FULL/x mem: DIR", "cannot load module"),
-    ("mount --filter hello mem: DIR", "is a file system, not a filter"),
+    ("mount --filter mem mem: DIR", "'mem' is a file system, not a filter"),
+    ("mount --filter hello mem: DIR", "'hello' is a file system, not a filter"),
     ("mount --filter null:bogus=1 mem: DIR", "filter 'null' has no option 'bogus'; see altitude-null(7)"),
     ("mount --filter trace:fil=x mem: DIR", "filter 'trace' has no option 'fil'"),
     ("mount --filter null@abc mem: DIR", "altitude 'abc' of filter 'null' is no decimal number"),
     ("mount --filter null@ mem: DIR", "is no decimal number"),
     ("mount --filter null@-5 mem: DIR", "is no decimal number"),
     ("mount --filter null@1e3 mem: DIR", "is no decimal number"),
-    ("mount --filter null --filter null mem: DIR", "0xC01C0012"),
+    ("mount --filter null --filter null mem: DIR", "[0xC01C0012 STATUS_FLT_INSTANCE_NAME_COLLISION]"),
+    ("mount --filter null --filter null mem: DIR", "a second one needs another altitude ('null@ALTITUDE')"),
+    ("mount --filter nosuch mem: DIR", "[0xC0000034 STATUS_OBJECT_NAME_NOT_FOUND]"),
     ("mount --filter null --filter stats@370020.0 mem: DIR", "is taken by instance 'null'"),
     ("mount --filter delay mem: DIR", "say which operations"),
     ("mount --filter delay:op=raed mem: DIR", "'raed' is no operation"),
     ("mount --filter delay:op=read,ms=5 mem: DIR", "is no operation"),
     ("mount --filter delay:op=read:ms=soon mem: DIR", "is not a number"),
+    ("mount --filter error:op=raed mem: DIR", "'raed' is no operation; do you mean 'read'?"),
+    ("mount --filter error:op=open;wriet mem: DIR", "'wriet' is no operation; do you mean 'write'?"),
+    ("mount --filter error:op=frobnicate mem: DIR", "'frobnicate' is no operation such as read or write"),
+    ("mount --filter error mem: DIR", "say which operations: op=NAME"),
     ("mount --filter error:op=read:errno=EWHAT mem: DIR", "'EWHAT'"),
     ("unmount DIR", "no volume"),
-    ("instances DIR", "no volume"),
-    ("attach null DIR", "no volume"),
+    ("instances DIR", "no volume '"),
+    ("attach null DIR", "no volume '"),
+    ("attach null", "no volume is mounted by a server of yours; 'altitude mount' makes one"),
+    ("stats", "no volume is mounted by a server of yours; 'altitude mount' makes one"),
     ("mount-add DIR NONE", "make the directory first"),
 ]
 
@@ -239,11 +259,15 @@ def fill(words, tmp_path):
     return [re.sub(r"DIR|FULL|FILE|NONE", lambda m: str(tmp_path / m[0]), word) for word in words.split()]
 
 
+def mount_environment():
+    return sys.modules["altitude_fixtures"].ENV
+
+
 @pytest.fixture
 def alone(altitude, tmp_path, monkeypatch):
     """The command line tool in a world without servers."""
     runtime = tmp_path / "runtime"
-    monkeypatch.setitem(altitude.__globals__["ENV"], "ALTITUDE_RUNTIME", str(runtime))
+    monkeypatch.setitem(mount_environment(), "ALTITUDE_RUNTIME", str(runtime))
     return altitude
 
 
@@ -260,21 +284,24 @@ REFUSED = [
     ("attach null MNT", "0xC01C0012 STATUS_FLT_INSTANCE_NAME_COLLISION"),
     ("attach trace@370020 MNT", "0xC01C0011 STATUS_FLT_INSTANCE_ALTITUDE_COLLISION"),
     ("attach --altitude 0370045.0 trace MNT", "0xC01C0011 STATUS_FLT_INSTANCE_ALTITUDE_COLLISION"),
+    ("attach null MNT", "('null@ALTITUDE') and another name ('attach --instance NAME' gives it)"),
+    ("attach --instance stats trace MNT", "is taken on 'mem:' by filter 'stats'; give another with --instance NAME"),
     ("attach --instance stats trace MNT", "0xC01C0012 STATUS_FLT_INSTANCE_NAME_COLLISION"),
     ("attach trace@high MNT", "0xC000000D STATUS_INVALID_PARAMETER"),
     ("attach trace:fil=x MNT", "filter 'trace' has no option 'fil'"),
     ("attach nosuch MNT", "0xC0000034 STATUS_OBJECT_NAME_NOT_FOUND"),
-    ("attach hello MNT", "is a file system, not a filter"),
-    ("attach MNT null", "no volume 'null'"),
+    ("attach hello MNT", "'hello' is a file system, not a filter"),
+    ("attach mem MNT", "'mem' is a file system, not a filter"),
     ("load null MNT", "0xC000010E STATUS_IMAGE_ALREADY_LOADED"),
     ("load nosuch MNT", "0xC0000034 STATUS_OBJECT_NAME_NOT_FOUND"),
     ("unload nosuch MNT", "0xC01C0013 STATUS_FLT_FILTER_NOT_FOUND"),
+    ("detach nosuch MNT", "filter 'nosuch' is not attached to 'mem:'"),
     ("detach nosuch MNT", "0xC01C0015 STATUS_FLT_INSTANCE_NOT_FOUND"),
     ("detach trace MNT", "0xC01C0015 STATUS_FLT_INSTANCE_NOT_FOUND"),
     ("detach null MNT other", "no instance 'other' of filter 'null'"),
     ("watch --once MNT", "'altitude attach activity_monitor"),
     ("unmount MNT/none", "no volume"),
-    ("mount-add MNT /", "is not empty"),
+    ("mount-add MNT /", "mounting point '/' is not empty; choose an empty directory\n"),
     ("mount-add nosuch MNT", "no volume 'nosuch'"),
 ]
 
@@ -285,6 +312,43 @@ def test_what_a_server_refuses_is_one_line_and_exit_1(mount):
         done = volume.cli(*words.replace("MNT", str(volume.mnt)).split(), check=False)
         assert says in one_line(done, 1), words
     assert [(one["filter"], one["altitude"]) for one in volume.instances()] == [("stats", "370045"), ("null", "370020")]
+
+
+# The volume's place where the filter belongs.
+SWAPPED = ["attach MNT null", "attach MNT", "load MNT null", "unload MNT null", "detach MNT null"]
+
+
+@pytest.mark.parametrize("words", SWAPPED)
+def test_a_mounting_point_in_the_filters_place_is_told(mount, words):
+    volume = mount("mem:")
+    command, rest = words.split(None, 1)
+    other = "null" if "null" in rest else "FILTER"
+    text = one_line(volume.cli(*words.replace("MNT", str(volume.mnt)).split(), check=False), 2)
+    assert f"is a mounting point, not a filter; the filter comes first: 'altitude {command} {other} {volume.mnt}'" in text
+
+
+def test_an_instances_name_in_the_filters_place_is_told(mount):
+    volume = mount("mem:")
+    volume.cli("attach", "--instance", "second", "null", volume.mnt)
+    text = one_line(volume.detach("second", check=False), 1)
+    assert "'second' on 'mem:' is an instance of filter 'null': name the filter, the volume, then the instance" in text
+    volume.cli("detach", "null", volume.mnt, "second")
+
+
+def test_several_volumes_are_told_by_their_places(mount, tmp_path, monkeypatch):
+    monkeypatch.setitem(mount_environment(), "ALTITUDE_RUNTIME", str(tmp_path / "runtime"))
+    first, second = mount("mem:"), mount("mem:")
+    text = one_line(first.cli("attach", "null", check=False), 1)
+    assert text.startswith("altitude attach: 2 volumes are mounted; name one: ")
+    assert set(text.split(": ")[2].strip().split(", ")) == {str(first.mnt), str(second.mnt)}
+    text = one_line(first.cli("attach", "null", "mem:", check=False), 1)
+    assert "'mem:' is the name of 2 volumes; name a mounting point: " in text
+    first.attach("null")
+    assert len(first.instances()) == 1 and second.instances() == []
+
+
+def test_help_of_a_command_has_two_ways(altitude):
+    assert altitude("help", "mount").stdout == altitude("mount", "--help").stdout
 
 
 def test_a_busy_volume_stays_and_its_user_is_named(mount):

@@ -110,7 +110,16 @@ int control_ask_all(json_t *request, void (*fn)(json_t *answer, void *arg), void
 	return r < 0 ? r : a.count;
 }
 
-struct one { const char *where; char real[PATH_MAX], path[PATH_MAX]; int count; };
+struct one { const char *where; char real[PATH_MAX], path[PATH_MAX], points[300]; int count; };
+
+/* A place where each volume that fits can be named: its first mounting point. */
+static void point_note(struct one *o, const char *point)
+{
+	size_t at = strlen(o->points);
+
+	if (point)
+		snprintf(o->points + at, sizeof o->points - at, "%s%s", at ? ", " : "", point);
+}
 
 static bool one_match(const char *path, void *arg)
 {
@@ -126,10 +135,23 @@ static bool one_match(const char *path, void *arg)
 	if (match) {
 		snprintf(o->path, sizeof o->path, "%s", path);
 		o->count++;
+		point_note(o, json_string_value(json_array_get(json_object_get(answer, "points"), 0)));
 	}
 	json_decref(ask);
 	json_decref(answer);
 	return true;
+}
+
+static void which_explain(const struct one *o, struct alt_error *err)
+{
+	if (!o->count && o->where)
+		alt_error_set(err, -ENOENT, "no volume '%s' is mounted by a server of yours; see 'altitude volumes'", o->where);
+	else if (!o->count)
+		alt_error_set(err, -ENOENT, "no volume is mounted by a server of yours; 'altitude mount' makes one");
+	else if (o->where)
+		alt_error_set(err, -ENOTUNIQ, "'%s' is the name of %d volumes; name a mounting point: %s", o->where, o->count, o->points);
+	else
+		alt_error_set(err, -ENOTUNIQ, "%d volumes are mounted; name one: %s", o->count, o->points);
 }
 
 json_t *control_ask(const char *where, json_t *request, struct alt_error *err)
@@ -142,9 +164,7 @@ json_t *control_ask(const char *where, json_t *request, struct alt_error *err)
 	if (each_socket(one_match, &o, err) < 0)
 		return NULL;
 	if (o.count != 1) {
-		alt_error_set(err, -ENOENT, o.count ? "%s fits %d volumes; name the mounting point (see 'altitude volumes')" :
-			      "no volume '%s' is mounted by a server of yours%.0d; see 'altitude volumes'",
-			      where ? where : "(none named)", o.count);
+		which_explain(&o, err);
 		return NULL;
 	}
 	json_object_set_new(request, "v", json_integer(CONTROL_VERSION));

@@ -70,10 +70,15 @@ static int options_check(const struct alt_filter_registration *reg, const struct
 static int place_check_locked(struct alt_volume *v, const struct alt_instance *in, struct alt_error *err)
 {
 	for (struct alt_instance *at = v->sv->top; at; at = at->below) {
+		if (!strcmp(at->name, in->name) && at->filter == in->filter)
+			return alt_error_status(err, STATUS_FLT_INSTANCE_NAME_COLLISION,
+						"instance '%s' is attached to '%s' already; a second one needs another altitude "
+						"('%s@ALTITUDE') and another name ('attach --instance NAME' gives it)",
+						in->name, v->name, in->filter->name);
 		if (!strcmp(at->name, in->name))
 			return alt_error_status(err, STATUS_FLT_INSTANCE_NAME_COLLISION,
-						"instance '%s' is attached to '%s' already; give this one another name",
-						in->name, v->name);
+						"the instance name '%s' is taken on '%s' by filter '%s'; give another with --instance NAME",
+						in->name, v->name, at->filter->name);
 		if (!altitude_compare(at->altitude, in->altitude))
 			return alt_error_status(err, STATUS_FLT_INSTANCE_ALTITUDE_COLLISION,
 						"altitude %s on '%s' is taken by instance '%s' (%s); choose another",
@@ -345,6 +350,23 @@ static int refuse(const struct alt_instance *in, int r, struct alt_error *err)
 				in->filter->name, in->volume->name);
 }
 
+/* Who says "detach NAME" may mean the instance. */
+static int not_found_locked(struct alt_volume *v, const char *filter, const char *instance, struct alt_error *err)
+{
+	const struct alt_instance *named = filter ? instance_find_locked(v, NULL, filter) : NULL;
+	bool attached = instance_find_locked(v, filter, NULL);
+
+	if (attached && instance)
+		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "no instance '%s' of filter '%s' on '%s'; see 'altitude instances'",
+					instance, filter ? filter : "(any)", v->name);
+	if (named)
+		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND,
+					"'%s' on '%s' is an instance of filter '%s': name the filter, the volume, then the instance",
+					filter, v->name, named->filter->name);
+	return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "filter '%s' is not attached to '%s'; see 'altitude instances'",
+				filter ? filter : "(any)", v->name);
+}
+
 int stack_detach(struct alt_volume *v, const char *filter, const char *instance, uint32_t reason, struct alt_error *err)
 {
 	struct alt_instance *in;
@@ -353,9 +375,9 @@ int stack_detach(struct alt_volume *v, const char *filter, const char *instance,
 	pthread_mutex_lock(&v->sv->lock);
 	in = instance_find_locked(v, filter, instance);
 	if (!in || !atomic_compare_exchange_strong(&in->state, &was, INSTANCE_ASKED)) {
+		r = not_found_locked(v, filter, instance, err);
 		pthread_mutex_unlock(&v->sv->lock);
-		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "no instance '%s' of filter '%s' on '%s'; see 'altitude instances'",
-					instance ? instance : "(any)", filter ? filter : "(any)", v->name);
+		return r;
 	}
 	pthread_mutex_unlock(&v->sv->lock);
 
