@@ -46,7 +46,7 @@ struct alt_callback {
 	uint32_t flags;                    /* enum alt_callback_flags */
 };
 enum alt_callback_flags {
-	ALT_CALLBACK_SKIP_WRITEBACK = 1u << 0, /* not for READ and WRITE by the page cache (SKIP_PAGING_IO) */
+	ALT_CALLBACK_SKIP_WRITEBACK = 1u << 0, /* not for WRITE by the page cache (SKIP_PAGING_IO) */
 	ALT_CALLBACK_SKIP_GENERATED = 1u << 1, /* not for what higher filters ask themselves */
 };
 

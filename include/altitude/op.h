@@ -108,7 +108,15 @@ struct alt_key {
 	uint64_t dev;
 };
 
-/** What LOOKUP, CREATE, MKNOD, MKDIR, SYMLINK, LINK, TMPFILE and each READDIR entry answer. */
+/**
+ * What LOOKUP, CREATE, MKNOD, MKDIR, SYMLINK, LINK, TMPFILE and each READDIR entry answer.
+ *
+ * A negative entry is a name the kernel remembers not to be there. LOOKUP answers it as success (0) with attr.mode 0 and data
+ * NULL; entry_ttl_ms says for how long. It has no node: r.node stays NULL, and a post-operation of LOOKUP must expect that.
+ * -ENOENT says only that the name is not there. Above the highest filter the engine makes a negative entry of it where names
+ * are remembered anyway: when the volume has a lifetime (option "ttl_ms"), or when the file system tells of every change
+ * (alt_volume_set_watched) and no filter wants LOOKUP. So -ENOENT is the right answer, unless the lifetime is a special one.
+ */
 struct alt_entry {
 	struct alt_key key;
 	struct alt_attr attr;
@@ -116,7 +124,7 @@ struct alt_entry {
 	uint32_t entry_ttl_ms;   /* how long the kernel may remember the name; the engine's default when ALT_TTL_DEFAULT */
 	uint32_t attr_ttl_ms;
 };
-#define ALT_TTL_DEFAULT 0u          /* the volume's lifetime (option "ttl") */
+#define ALT_TTL_DEFAULT 0u          /* the volume's lifetime (option "ttl_ms") */
 #define ALT_TTL_NONE UINT32_MAX     /* ask again each time */
 
 /** A byte-range or whole-file lock. */
@@ -173,7 +181,8 @@ enum alt_param_bits {
 	ALT_PARAM_FLOCK = 1u << 2,       /* SETLK, RELEASE: a flock(2) lock */
 	ALT_PARAM_DATASYNC = 1u << 3,    /* FSYNC FSYNCDIR */
 	ALT_PARAM_KILL_SUIDGID = 1u << 4,/* OPEN with O_TRUNC, CREATE, WRITE: clear set-user-id, set-group-id, capabilities */
-	ALT_PARAM_WRITEBACK = 1u << 5,   /* READ WRITE: by the page cache, no calling process (paging I/O) */
+	ALT_PARAM_WRITEBACK = 1u << 5,   /* WRITE: by the page cache, no calling process (paging write). A READ by the
+				  * page cache is not marked: the kernel does not tell it from another */
 	ALT_PARAM_ACL_KILL_SGID = 1u << 6,/* SETXATTR of an ACL: clear set-group-id */
 	ALT_PARAM_BTIME = 1u << 7,       /* GETATTR: statx(2) asked for the time of birth too */
 	ALT_PARAM_DIR = 1u << 8,         /* IOCTL: on a directory */
