@@ -139,6 +139,23 @@ def test_the_shell_reads_its_completions(shell, file):
     assert done.returncode == 0 and done.stderr == ""
 
 
+def test_fish_offers_what_help_tells(altitude):
+    if not shutil.which("fish"):
+        pytest.skip("fish is not installed")
+
+    def offers(line):
+        script = f"source {COMPLETIONS}/altitude.fish; complete -C '{line}'"
+        env = dict(mount_environment(), PATH=f"{os.path.dirname(altitude.__globals__['CLI'])}:/usr/bin:/bin")
+        done = subprocess.run(["fish", "--no-config", "-c", script], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+        assert done.stderr == ""
+        return [one.split("\t")[0] for one in done.stdout.splitlines()]
+
+    assert sorted(offers("altitude ")) == sorted(COMMANDS)
+    for command in COMMANDS:
+        known = [f"--{name}" for name in help_of(altitude, command)[1]]
+        assert sorted(offers(f"altitude {command} --")) == sorted([*known, "--help"])
+
+
 # ---- mistakes ----
 
 def one_line(done, code):
