@@ -174,19 +174,21 @@ const struct cli_command cli_filters = {
 
 static int run_instances(const struct cli_args *a)
 {
-	static const char *const head[] = { "Filter", "Volume Name", ">Altitude", "Instance Name", ">Frame" };
-	struct cli_table t = { head, 5, 0, NULL };
+	static const char *const head[] = { "Filter", "Volume Name", ">Altitude", "Instance Name", ">Frame", "SprtFtrs", "VlStatus" };
+	struct cli_table t = { head, 7, 0, NULL };
 	json_t *all = collect(a, "instances", lists_join), *in;
-	char frame[24];
+	char frame[24], features[16];
 	size_t i;
 
 	if (!all)
 		return 1;
 	if (cli_has(a, 'j'))
 		return json_print(all);
-	json_array_foreach(all, i, in)
+	json_array_foreach(all, i, in) {
+		snprintf(features, sizeof features, "%08x", (unsigned)json_integer_value(json_object_get(in, "features")));
 		cli_table_add(&t, text(in, "filter"), text(in, "volume"), text(in, "altitude"), text(in, "instance"),
-			      number(in, "frame", frame));
+			      number(in, "frame", frame), features, json_is_true(json_object_get(in, "detached")) ? "Detached" : "");
+	}
 	json_decref(all);
 	cli_table_print(&t);
 	return 0;

@@ -53,7 +53,16 @@ static int column_width(const struct cli_table *t, int c)
 	return widest;
 }
 
-static void cell_print(const struct cli_table *t, int c, const char *text, int w)
+/* Nothing stands behind the last word of a row. */
+static bool row_is_over(const struct cli_table *t, int r, int c)
+{
+	while (++c < t->columns)
+		if (r < 0 || *t->cells[r * t->columns + c])
+			return false;
+	return true;
+}
+
+static void cell_print(const struct cli_table *t, int r, int c, const char *text, int w)
 {
 	int space = w - width(text);
 	bool right = *t->head[c] == '>';
@@ -61,7 +70,7 @@ static void cell_print(const struct cli_table *t, int c, const char *text, int w
 	if (right)
 		printf("%*s", space, "");
 	fputs(text ? text : "", stdout);
-	if (c == t->columns - 1)
+	if (row_is_over(t, r, c))
 		return;
 	printf("%*s", right ? 2 : space + 2, "");
 }
@@ -76,7 +85,7 @@ void cli_table_print(struct cli_table *t)
 		if (r < 0 && isatty(STDOUT_FILENO))
 			fputs("\033[1m", stdout);
 		for (int c = 0; c < t->columns; c++)
-			cell_print(t, c, r < 0 ? title(t->head[c]) : t->cells[r * t->columns + c], w[c]);
+			cell_print(t, r, c, r < 0 ? title(t->head[c]) : t->cells[r * t->columns + c], w[c]);
 		if (r < 0 && isatty(STDOUT_FILENO))
 			fputs("\033[0m", stdout);
 		putchar('\n');

@@ -102,15 +102,23 @@ static void instance_add(struct alt_instance *in, void *arg)
 	json_object_set_new(o, "altitude", json_string(in->altitude));
 	json_object_set_new(o, "instance", safe_string(in->name));
 	json_object_set_new(o, "frame", json_integer(0));
+	json_object_set_new(o, "features", json_integer(filter_features(in->filter->reg)));
 	json_object_set_new(o, "ops", json_integer(atomic_load(&in->ops)));
 	json_array_append_new(arg, o);
 }
 
 static int do_instances(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {
-	json_t *list = json_array();
+	json_t *list = json_array(), *one;
+	bool detached;
+	size_t i;
 
+	pthread_mutex_lock(&s->lock);
+	detached = !points_count_locked(s);
+	pthread_mutex_unlock(&s->lock);
 	stack_each(s->volume, instance_add, list);
+	json_array_foreach(list, i, one)
+		json_object_set_new(one, "detached", json_boolean(detached));
 	json_object_set_new(out, "instances", list);
 	return 0;
 }

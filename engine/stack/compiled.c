@@ -94,6 +94,15 @@ bool filter_wants_data(const struct alt_filter_registration *reg)
 	return wanted(reg, ALT_OP_READ, &e) || wanted(reg, ALT_OP_WRITE, &e);
 }
 
+uint32_t filter_features(const struct alt_filter_registration *reg)
+{
+	struct stack_entry e;
+	bool data = filter_wants_data(reg);
+	uint32_t offload = FEATURE_OFFLOAD_READ | FEATURE_OFFLOAD_WRITE;
+
+	return FEATURE_QUERY_OPEN | (data ? 0 : FEATURE_BYPASS) | (!data || wanted(reg, ALT_OP_COPY_FILE_RANGE, &e) ? offload : 0);
+}
+
 static bool declined(const struct op *op, const struct alt_instance *in)
 {
 	for (int i = 0; i < op->nframes; i++)

@@ -63,6 +63,15 @@ unsigned stack_data_enter(struct op *op, bool *wanted);
 void stack_data_leave(struct alt_volume *v, unsigned turn);
 bool filter_wants_data(const struct alt_filter_registration *reg);
 
+/* What a filter does not stand in the way of; fltmc's SprtFtrs, with what comes next to it here. */
+enum filter_features {
+	FEATURE_OFFLOAD_READ = 1u << 0,  /* copy_file_range(2): it has a callback for it, or looks at no data */
+	FEATURE_OFFLOAD_WRITE = 1u << 1, /* the same: here one operation does both */
+	FEATURE_QUERY_OPEN = 1u << 2,    /* attributes without an open: always */
+	FEATURE_BYPASS = 1u << 3,        /* it looks at no data: the kernel may pass it through */
+};
+uint32_t filter_features(const struct alt_filter_registration *reg);
+
 /* Walk @op through the stack to its done callback. @below NULL: from the top; else only what is under that instance. */
 void stack_run(struct op *op, struct alt_instance *below);
 
