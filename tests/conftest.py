@@ -13,6 +13,7 @@ import signal
 import select
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -32,6 +33,14 @@ def mounted(path):
             if line.split()[4] == wanted:
                 return line
     return None
+
+
+def until(what, condition, seconds=60):
+    """Wait for an event that nobody announces."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not after {seconds} s: {what}"
+        time.sleep(0.01)
 
 
 def run_cli(*args, check=True, timeout=60, **kw):
@@ -90,6 +99,16 @@ class Volume:
 
     def instances(self):
         return json.loads(run_cli("instances", "--json", self.mnt).stdout)
+
+    def stats(self):
+        return json.loads(run_cli("stats", "--json", self.mnt).stdout)
+
+    def report(self, instance):
+        """What an instance tells `altitude stats`, {first word: the numbers behind it}."""
+        lines = self.stats()["lines"]
+        own = lines[lines.index(f"[{instance}]") + 1:]
+        own = own[:next((n for n, line in enumerate(own) if line.startswith("[")), len(own))]
+        return {words[0]: [int(word) for word in words[1:]] for words in map(str.split, own)}
 
     def unmount(self, timeout=20):
         """Unmount and wait for the server's end; its exit status."""
