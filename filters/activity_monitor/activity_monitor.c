@@ -151,7 +151,6 @@ static void monitor_free(struct monitor *m)
 
 static int monitor_open(struct monitor *m, struct alt_instance *in, struct alt_error *err)
 {
-	const char *path = alt_instance_option(in, "file");
 	int r = alt_instance_option_u64(in, "records", 1024, &m->room, err);
 
 	if (r < 0)
@@ -161,13 +160,7 @@ static int monitor_open(struct monitor *m, struct alt_instance *in, struct alt_e
 	m->ring = calloc(m->room, sizeof(*m->ring));
 	if (!m->ring)
 		return alt_error_set(err, -ENOMEM, "activity_monitor: no memory for the records");
-	m->file = path ? fopen(path, "ae") : NULL;
-	if (path && !m->file)
-		return alt_error_set(err, -errno, "activity_monitor: cannot open file '%s': %s", path,
-				     strerror(errno));
-	if (m->file)
-		setvbuf(m->file, NULL, _IOLBF, 0);
-	return 0;
+	return alt_lines_open(in, "activity_monitor", &m->file, err);
 }
 
 static int monitor_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)

@@ -119,7 +119,7 @@ def test_names_cannot_forge_records(mount):
 
 @pytest.mark.parametrize("options,says", [
     (":records=0", "records is 1..1048576"), (":records=1048577", "records is 1..1048576"), (":records=x", "is not a number"),
-    (":file=/no/such/place", "cannot open file '/no/such/place': No such file or directory"),
+    (":file=here", "file 'here' is not an absolute path"), (":file=/no/such/place", "cannot open file '/no/such/place': No such file or directory"),
 ])
 def test_options_that_cannot_be_are_told(mount, options, says):
     volume = mount("mem:")

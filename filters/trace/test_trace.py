@@ -75,6 +75,20 @@ def test_lines_are_appended_to_what_is_there(mount, tmp_path):
     assert text.startswith("before\n") and "mkdir /d 0 " in text and "/e" not in text
 
 
+def test_a_new_file_is_its_owners_alone(traced):
+    """It tells who did what, and the server itself has no umask."""
+    _, log = traced
+    assert os.stat(log).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("path", ["", "=", "=lines", "=./lines"])
+def test_a_path_that_depends_on_where_the_server_works_is_refused(mount, path):
+    volume = mount("mem:")
+    done = volume.attach(f"trace:file{path}", check=False)
+    assert done.returncode == 1 and "is not an absolute path" in done.stderr
+    assert volume.instances() == []
+
+
 def test_a_file_that_cannot_be_opened_is_told(mount, tmp_path):
     done = mount("mem:").attach(f"trace:file={tmp_path}/no/such", check=False)
     assert done.returncode == 1 and f"trace: cannot open file '{tmp_path}/no/such': No such file or directory" in done.stderr

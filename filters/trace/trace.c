@@ -36,16 +36,12 @@ static enum alt_post trace_post(struct alt_op *op, struct alt_instance *in, void
 
 static int trace_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
 {
-	const char *path = alt_instance_option(in, "file");
-	FILE *file = path ? fopen(path, "ae") : NULL;
+	FILE *file;
+	int r = alt_lines_open(in, "trace", &file, err);
 
 	(void)flags;
-	if (path && !file)
-		return alt_error_set(err, -errno, "trace: cannot open file '%s': %s", path, strerror(errno));
-	if (file)
-		setvbuf(file, NULL, _IOLBF, 0);
 	alt_instance_set_data(in, file);
-	return 0;
+	return r;
 }
 
 static void trace_teardown_complete(struct alt_instance *in, uint32_t reason)
