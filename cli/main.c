@@ -46,13 +46,14 @@ int cli_fail(const struct cli_args *a, const struct alt_error *err)
 
 int cli_wrong(const struct cli_args *a, const char *format, ...)
 {
+	bool asks = format[strlen(format) - 1] == '?';
 	va_list ap;
 
 	fprintf(stderr, "altitude %s: ", a->command->name);
 	va_start(ap, format);
 	vfprintf(stderr, format, ap);
 	va_end(ap);
-	fprintf(stderr, "; see 'altitude %s --help'\n", a->command->name);
+	fprintf(stderr, "%s 'altitude %s --help'\n", asks ? " See" : "; see", a->command->name);
 	return 2;
 }
 
@@ -116,7 +117,7 @@ static int unknown_word(const char *name)
 	int best = 3;
 
 	for (size_t i = 0; i < COMMANDS; i++) {
-		int d = strncmp(commands[i]->name, name, strlen(name)) ? distance(name, commands[i]->name) : 1;
+		int d = !*name || strncmp(commands[i]->name, name, strlen(name)) ? distance(name, commands[i]->name) : 1;
 
 		if (d < best) {
 			best = d;

@@ -71,6 +71,8 @@ static int option_add(const struct cli_args *a, struct plan *plan, const char *o
 
 	if (!*o || mount_flag(plan, o))
 		return 0;
+	if (!strcmp(o, "filter"))
+		return cli_wrong(a, "option 'filter' needs a value: filter=NAME[@ALTITUDE][:option=value...]");
 	if (!strncmp(o, "filter=", 7))
 		return filter_add(a, plan, o + 7);
 	if (asprintf(&more, "%s%s%s", plan->options ? plan->options : "", plan->options ? "," : "", o) < 0)

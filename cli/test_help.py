@@ -177,7 +177,7 @@ WRONG = [
     ("mount mem:", "needs FS:ARG DIR"),
     ("mount mem: DIR extra", "'extra' is one argument too many"),
     ("mount mem DIR", "'mem' is not FS:ARG; do you mean 'mem:'?"),
-    ("mount /srv DIR", "'/srv' is not FS:ARG; do you mean 'dir:/srv'?"),
+    ("mount /srv DIR", "'/srv' is not FS:ARG; do you mean 'dir:/srv'? See 'altitude mount --help'"),
     ("mount no/such DIR", "do you mean 'dir:no/such'?"),
     ("mount DIR mem:", "the file system comes first: 'altitude mount mem: "),
     ("mount :x DIR", "is not FS:ARG"),
@@ -194,6 +194,7 @@ WRONG = [
     ("mount --filter @370020 mem: DIR", "names no filter"),
     ("mount --filter :op=read mem: DIR", "names no filter"),
     ("mount -o filter= mem: DIR", "names no filter"),
+    ("mount -o filter mem: DIR", "option 'filter' needs a value"),
     ("unmount", "needs VOLUME"),
     ("unmount DIR DIR", "one argument too many"),
     ("unmount --force DIR", "'--force' is not an option"),
@@ -265,6 +266,10 @@ FAILS = [
     ("stats", "no volume is mounted by a server of yours; 'altitude mount' makes one"),
     ("mount-add DIR NONE", "make the directory first"),
 ]
+
+
+def test_a_command_without_a_letter_is_not_guessed(altitude):
+    assert one_line(altitude("", check=False), 2) == "altitude: '' is not a command; see 'altitude --help'\n"
 
 
 def fill(words, tmp_path):
