@@ -52,6 +52,7 @@ static int flags_below(uint32_t flags)
 static int file_set(struct alt_op *op, struct alt_file *to, int fd, struct dir_pin *pin)
 {
 	struct dir_file *file = file_new(fd, pin);
+	struct stat st;
 
 	if (!file) {
 		close(fd);
@@ -64,7 +65,9 @@ static int file_set(struct alt_op *op, struct alt_file *to, int fd, struct dir_p
 	if (file->unflushed)
 		op->r.open |= ALT_OPEN_NOFLUSH;
 	alt_file_set_data(to, file);
-	alt_op_set_backing(op, fd);
+	/* What a write does to set-user-id and set-group-id depends on who writes: such a write is to come here. */
+	if (fstat(fd, &st) == 0 && !(st.st_mode & (S_ISUID | S_ISGID)))
+		alt_op_set_backing(op, fd);
 	return 0;
 }
 

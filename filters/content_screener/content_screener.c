@@ -5,6 +5,7 @@
  * at the port may judge files too: it gets the path, a zero byte and the first bytes, and answers 0 or -errno.
  */
 #include <altitude/filter.h>
+#include <altitude/log.h>
 #include <altitude/port.h>
 
 #include <errno.h>
@@ -114,7 +115,7 @@ static void screener_tell(struct screener *s, const char *verb, struct alt_node 
 	for (char *c = line; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
-	fprintf(stderr, "%s\n", line);
+	alt_log(LOG_NOTICE, "%s", line);
 	screener_push(s, line);
 }
 
@@ -270,6 +271,18 @@ static enum alt_pre screener_pre_write(struct alt_op *op, struct alt_instance *i
 	return ALT_PRE_COMPLETE;
 }
 
+/* A copy inside of the file system would not be seen: refused so, the kernel reads and writes instead. */
+static enum alt_pre screener_pre_copy(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	const struct screener *s = alt_instance_data(in);
+
+	(void)ctx;
+	if (!s->content)
+		return ALT_PRE_SUCCESS_NO_CALLBACK;
+	op->status = -EXDEV;
+	return ALT_PRE_COMPLETE;
+}
+
 /* Written in pieces, or through another file system: looked at again when the last writer is done. */
 static enum alt_pre screener_pre_release(struct alt_op *op, struct alt_instance *in, void **ctx)
 {
@@ -384,6 +397,7 @@ static const struct alt_callback callbacks[] = {
 	{ .code = ALT_OP_RENAME, .pre = screener_pre_name },
 	{ .code = ALT_OP_OPEN, .pre = screener_pre_open, .post = screener_post_open },
 	{ .code = ALT_OP_WRITE, .pre = screener_pre_write },
+	{ .code = ALT_OP_COPY_FILE_RANGE, .pre = screener_pre_copy },
 	{ .code = ALT_OP_RELEASE, .pre = screener_pre_release },
 	{ .code = ALT_OP_END }
 };

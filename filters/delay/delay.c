@@ -4,6 +4,7 @@
  * once; detaching lets all of them go on.
  */
 #include <altitude/filter.h>
+#include <altitude/kit/ops.h>
 #include <altitude/queue.h>
 
 #include <errno.h>
@@ -158,29 +159,10 @@ static void delay_stats(struct alt_instance *in, void (*line)(void *arg, const c
 	line(arg, text);
 }
 
-/* "read;write" as a set of bits, one for each code. */
-static int parse_ops(const char *text, uint64_t *ret, struct alt_error *err)
-{
-	char word[32];
-	size_t len;
-
-	for (*ret = 0; *text; text += len + (text[len] == ';')) {
-		enum alt_op_code code;
-
-		len = strcspn(text, ";");
-		snprintf(word, sizeof(word), "%.*s", (int)len, text);
-		code = alt_op_find(word);
-		if (code == ALT_OP_END)
-			return alt_error_set(err, -EINVAL, "delay: op '%s' is no operation", word);
-		*ret |= 1ull << code;
-	}
-	return *ret ? 0 : alt_error_set(err, -EINVAL, "delay: say which operations: op=NAME");
-}
-
 static int delay_start(struct delay *d, struct alt_instance *in, struct alt_error *err)
 {
 	const char *ops = alt_instance_option(in, "op");
-	int r = parse_ops(ops ? ops : "", &d->ops, err);
+	int r = alt_ops_parse("delay", ops ? ops : "", &d->ops, err);
 
 	if (!r)
 		r = alt_instance_option_u64(in, "ms", 100, &d->ms, err);
