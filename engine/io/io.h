@@ -73,6 +73,7 @@ struct alt_volume {
 	bool ttl_given;                          /* ...when a person said so; else it follows from the next */
 	_Atomic bool watched;                    /* the file system tells of every change below: remember for long */
 	bool passthrough;                        /* may be used (option) */
+	uint32_t threads;                        /* of the herd (option); 0: one for each CPU */
 	pthread_mutex_t modes_lock;
 	_Atomic uint32_t through_files;          /* open files whose reads and writes go by us */
 	struct notices *notices;                 /* what the kernel is to be told; see notify.c */

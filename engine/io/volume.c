@@ -8,6 +8,7 @@
 
 #define TTL_DEFAULT_MS 0u
 #define TTL_MAX_MS 86400000u
+#define THREADS_MAX 32u          /* half of what a session can hold: the others are spares */
 
 static void options_free(struct io_option *o)
 {
@@ -18,7 +19,8 @@ static void options_free(struct io_option *o)
 	free(o);
 }
 
-static int option_ms(struct alt_volume *v, const char *key, uint32_t fallback, uint32_t *ret, struct alt_error *err)
+static int option_number(struct alt_volume *v, const char *key, uint32_t fallback, uint32_t most, const char *what,
+			 uint32_t *ret, struct alt_error *err)
 {
 	const char *s = alt_volume_option(v, key);
 	unsigned long n;
@@ -29,9 +31,9 @@ static int option_ms(struct alt_volume *v, const char *key, uint32_t fallback, u
 		return 0;
 	errno = 0;
 	n = strtoul(s, &end, 10);
-	if (errno || end == s || *end || n > TTL_MAX_MS)
-		return alt_error_set(err, -EINVAL, "option '%s=%s' of volume '%s' is not a number of milliseconds from 0 to %u",
-				     key, s, v->name, TTL_MAX_MS);
+	if (errno || end == s || *end || *s == '-' || n > most)
+		return alt_error_set(err, -EINVAL, "option '%s=%s' of volume '%s' is not a number of %s from 0 to %u",
+				     key, s, v->name, what, most);
 	*ret = n;
 	return 0;
 }
@@ -52,7 +54,8 @@ static int options_check(struct alt_volume *v, struct alt_error *err)
 	for (struct io_option *o = v->options; o && o->key; o++) {
 		const struct alt_option *known = v->fs->options;
 
-		if (!strcmp(o->key, "ttl_ms") || !strcmp(o->key, "timeout_ms") || !strcmp(o->key, "passthrough"))
+		if (!strcmp(o->key, "ttl_ms") || !strcmp(o->key, "timeout_ms") || !strcmp(o->key, "passthrough") ||
+		    !strcmp(o->key, "threads"))
 			continue;
 		while (known && known->name && strcmp(known->name, o->key))
 			known++;
@@ -87,12 +90,14 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	if (!r)
 		r = notices_start(v);
 	if (!r)
-		r = option_ms(v, "ttl_ms", TTL_DEFAULT_MS, &v->ttl_ms, err);
+		r = option_number(v, "ttl_ms", TTL_DEFAULT_MS, TTL_MAX_MS, "milliseconds", &v->ttl_ms, err);
 	v->ttl_given = alt_volume_option(v, "ttl_ms");
 	if (!r)
 		r = option_switch(v, "passthrough", true, &v->passthrough, err);
 	if (!r)
-		r = option_ms(v, "timeout_ms", 0, &v->timeout_ms, err);
+		r = option_number(v, "timeout_ms", 0, TTL_MAX_MS, "milliseconds", &v->timeout_ms, err);
+	if (!r)
+		r = option_number(v, "threads", 0, THREADS_MAX, "threads", &v->threads, err);
 	if (!r)
 		r = fs->mount(v, arg, err);
 	if (r < 0) {

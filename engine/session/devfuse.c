@@ -1,14 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * /dev/fuse and the polling herd.
- *
- * One thread pinned to each CPU, all waiting in poll(2) on the same non-blocking descriptor. Poll wakes every waiter,
- * and the one on the client's own CPU, which needs no interrupt from another, reads the request first; the others find
- * EAGAIN and go back. A request is served inline by the thread that read it.
- *
- * A thread inside something slow is replaced, never waited for: when nobody is left in poll and no request was taken
- * for a tick, the monitor starts a spare, which leaves again after some idle seconds.
- */
+/* /dev/fuse: a session's beginning, its clock and its end. herd.c has the threads that serve. */
 #include "session/internal.h"
 #include "base/base.h"
 #include <altitude/log.h>
@@ -16,15 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#define TICK_MS 10
-#define SPARE_IDLE_MS 5000
 
 int session_send(struct session *s, const struct iovec *iov, int count)
 {
@@ -40,135 +27,9 @@ void session_stop(struct session *s)
 	uint64_t one = 1;
 
 	atomic_store(&s->stopping, true);
+	herd_stop(s);
 	if (s->stop_fd >= 0 && write(s->stop_fd, &one, sizeof one) < 0)
 		return; /* full: it is readable already */
-}
-
-/* 0: none there; 1: served; -1: the connection is over. */
-static int take(struct session *s, struct op **op, void **message)
-{
-	ssize_t n;
-
-	if (!*message)
-		*message = malloc(IO_MESSAGE_MAX);
-	if (!*op)
-		*op = op_new(s->volume);
-	if (!*op || !*message)
-		return 0;
-	n = read(s->fd, *message, IO_MESSAGE_MAX);
-	if (n < 0)
-		return errno == ENODEV || errno == ECONNABORTED || errno == EBADF ? -1 : 0;
-	if (n == 0)
-		return -1;
-	atomic_fetch_add(&s->taken, 1);
-
-	/* A message lives in its operation; it comes back unless the operation is kept by somebody. */
-	(*op)->message = *message;
-	alt_op_ref(&(*op)->pub);
-	serve(s, *op, n);
-	*message = NULL;
-	if (atomic_load(&(*op)->refs) == 1) {
-		*message = (*op)->message;
-		(*op)->message = NULL;
-	}
-	alt_op_unref(&(*op)->pub);
-	*op = NULL;
-	return 1;
-}
-
-static void herd_loop(struct session *s, bool spare)
-{
-	struct pollfd p[2] = { { .fd = s->fd, .events = POLLIN }, { .fd = s->stop_fd, .events = POLLIN } };
-	void *message = NULL;
-	struct op *op = NULL;
-	int r = 0;
-
-	while (!atomic_load(&s->stopping)) {
-		while ((r = take(s, &op, &message)) > 0)
-			;
-		if (r < 0)
-			break;
-		atomic_fetch_add(&s->idle, 1);
-		r = poll(p, 2, spare ? SPARE_IDLE_MS : -1);
-		atomic_fetch_sub(&s->idle, 1);
-		if ((r == 0 && spare) || p[1].revents)
-			break;
-		if (r > 0 && (p[0].revents & POLLERR)) {
-			r = -1;
-			break;
-		}
-	}
-	if (op)
-		alt_op_unref(&op->pub);
-	free(message);
-	if (r < 0)
-		session_stop(s);
-}
-
-struct herd_arg { struct session *s; int slot; int cpu; };
-
-static void *herd_main(void *arg)
-{
-	struct herd_arg a = *(struct herd_arg *)arg;
-
-	free(arg);
-	if (a.cpu >= 0) {
-		cpu_set_t set;
-
-		CPU_ZERO(&set);
-		CPU_SET(a.cpu, &set);
-		pthread_setaffinity_np(pthread_self(), sizeof set, &set); /* not allowed: slower, still right */
-	}
-	herd_loop(a.s, a.cpu < 0);
-	atomic_store(&a.s->used[a.slot], 2);
-	return NULL;
-}
-
-static int herd_start(struct session *s, int cpu)
-{
-	struct herd_arg *a = malloc(sizeof *a);
-	int slot, r;
-
-	for (slot = 0; slot < HERD_MAX; slot++) {
-		int over = 2;
-
-		if (atomic_compare_exchange_strong(&s->used[slot], &over, 0))
-			pthread_join(s->threads[slot], NULL);
-		if (!atomic_load(&s->used[slot]))
-			break;
-	}
-	if (!a || slot == HERD_MAX) {
-		free(a);
-		return -EAGAIN;
-	}
-	*a = (struct herd_arg){ s, slot, cpu };
-	atomic_store(&s->used[slot], 1);
-	r = pthread_create(&s->threads[slot], NULL, herd_main, a);
-	if (r) {
-		atomic_store(&s->used[slot], 0);
-		free(a);
-	}
-	return -r;
-}
-
-static void *monitor_main(void *arg)
-{
-	struct session *s = arg;
-	struct pollfd p = { .fd = s->stop_fd, .events = POLLIN };
-	uint64_t seen = 0;
-	bool quiet = true;
-
-	for (;;) {
-		bool busy = !atomic_load(&s->idle);
-		uint64_t taken = atomic_load(&s->taken);
-
-		if (busy && !quiet && taken == seen)
-			herd_start(s, -1);
-		seen = taken;
-		quiet = !busy;
-		if (poll(&p, 1, TICK_MS) > 0)
-			return NULL;
-	}
 }
 
 static struct op *expired_locked(struct alt_volume *v, uint64_t now)
@@ -212,11 +73,18 @@ static void *clock_main(void *arg)
 	return NULL;
 }
 
+static void fds_close(struct session *s)
+{
+	const int fds[] = { s->fd, s->stop_fd, s->park_fd, s->nap_fd };
+
+	for (int i = 0; i < 4; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
 int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt_error *err)
 {
 	struct session *s = calloc(1, sizeof *s);
-	cpu_set_t cpus;
-	int started = 0;
 
 	if (!s) {
 		close(fd);
@@ -226,16 +94,11 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 	s->fd = fd;
 	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	if (s->stop_fd < 0)
+	s->park_fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+	s->nap_fd = eventfd(0, EFD_CLOEXEC);
+	if (s->stop_fd < 0 || s->park_fd < 0 || s->nap_fd < 0 || herd_begin(s, v->threads) < 0)
 		goto fail;
-	CPU_ZERO(&cpus);
-	sched_getaffinity(0, sizeof cpus, &cpus);
-	for (int cpu = 0; cpu < CPU_SETSIZE && started < HERD_MAX / 2; cpu++)
-		if (CPU_ISSET(cpu, &cpus) && !herd_start(s, cpu))
-			started++;
-	if (!started)
-		goto fail;
-	s->has_monitor = !pthread_create(&s->monitor, NULL, monitor_main, s);
+	s->has_monitor = !pthread_create(&s->monitor, NULL, herd_monitor, s);
 	if (notifier_start(s) < 0)
 		alt_volume_set_watched(v, false);
 	if (v->timeout_ms)
@@ -243,9 +106,7 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 	*ret = s;
 	return 0;
 fail:
-	if (s->stop_fd >= 0)
-		close(s->stop_fd);
-	close(fd);
+	fds_close(s);
 	free(s);
 	return alt_error_set(err, -EAGAIN, "cannot start the threads that serve '%s': %s", v->name, strerror(errno));
 }
@@ -306,9 +167,6 @@ void session_free(struct session *s)
 		if (atomic_load(&s->used[i]))
 			pthread_join(s->threads[i], NULL);
 	inflight_end(s->volume);
-	if (s->fd >= 0)
-		close(s->fd);
-	if (s->stop_fd >= 0)
-		close(s->stop_fd);
+	fds_close(s);
 	free(s);
 }

@@ -10,14 +10,19 @@ struct session {
 	struct alt_volume *volume;
 	int fd;                          /* /dev/fuse, -1 for loopback */
 	int stop_fd;                     /* eventfd, readable for ever once stopped */
+	int park_fd, nap_fd;             /* eventfds: parked threads wait in one, the napping monitor in the other */
 	_Atomic bool stopping;
 	session_answer_fn *answer;       /* loopback */
 	void *answer_arg;
 
-	/* The herd: see devfuse.c. */
+	/* See herd.c. */
 	pthread_t threads[HERD_MAX];
 	_Atomic int used[HERD_MAX];      /* 0 free, 1 running, 2 to be joined */
 	_Atomic int idle;                /* threads waiting in poll */
+	_Atomic int grazing;             /* threads that are not parked */
+	_Atomic int serving;             /* of those, inside a request */
+	_Atomic int parked;              /* threads that wait to be called back */
+	_Atomic bool napping;            /* the monitor */
 	_Atomic uint64_t taken;          /* requests read */
 	pthread_t monitor, clock, notifier;
 	bool has_monitor, has_clock, has_notifier;
@@ -27,6 +32,13 @@ struct session {
 
 /* Serve one message in op->message, which the operation owns. The op's first reference goes with its end. */
 void serve(struct session *s, struct op *op, size_t len);
+
+/* Start @threads that serve, 0: one for each CPU. 0 or -errno. */
+int herd_begin(struct session *s, unsigned threads);
+/* The monitor's thread; @arg is the session. */
+void *herd_monitor(void *arg);
+/* @stopping is set: call back whoever is parked. */
+void herd_stop(struct session *s);
 
 /* Backing id of the file that @op opened, 0 for none; the node's mode is settled. */
 int32_t through_decide(struct session *s, struct op *op);

@@ -295,7 +295,7 @@ int session_loopback(struct alt_volume *v, session_answer_fn *answer, void *arg,
 	if (!s)
 		return -ENOMEM;
 	s->volume = v;
-	s->fd = s->stop_fd = -1;
+	s->fd = s->stop_fd = s->park_fd = s->nap_fd = -1;
 	s->answer = answer;
 	s->answer_arg = arg;
 	*ret = s;

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The polling herd.
+ *
+ * One thread pinned to each CPU, all waiting in poll(2) on the same non-blocking descriptor. Poll wakes every waiter,
+ * and the one on the client's own CPU, which needs no interrupt from another, reads the request first; the others find
+ * EAGAIN and go back. A request is served inline by the thread that read it.
+ *
+ * Many CPUs make many losers: a thread that is woken for nothing far more often than not, while others wait besides, parks.
+ * Whoever takes a request while nobody waits wakes a parked one first. Every now and then, under load, all come back for
+ * a while, so that it is the right ones that stay: those on the CPUs where the clients are.
+ *
+ * A thread inside something slow is replaced, never waited for: when nobody is left in poll and no request was taken
+ * for a tick, the monitor starts a spare, which leaves again after some idle seconds. It naps while there is nothing to do.
+ */
+#include "session/internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define TICK_MS 10
+#define NAP_TICKS 100            /* without a request, before the monitor naps */
+#define GATHER_TICKS 200         /* under load: parked ones come back for a while */
+#define LOSSES_MAX 8             /* before a thread parks */
+#define WIN_WORTH 2              /* losses that a request makes good */
+#define SPARE_IDLE_MS 5000
+
+/* ---- parking ---- */
+
+static void unpark_one(struct session *s)
+{
+	int n = atomic_load(&s->parked);
+
+	while (n > 0 && !atomic_compare_exchange_weak(&s->parked, &n, n - 1))
+		;
+	if (n > 0) {
+		atomic_fetch_add(&s->grazing, 1);
+		eventfd_write(s->park_fd, 1);
+	}
+}
+
+/* Not the last one that is free. The descriptor is a semaphore: who was counted is woken once. */
+static void park(struct session *s)
+{
+	int n = atomic_load(&s->grazing);
+	eventfd_t token;
+
+	do
+		if (n - atomic_load(&s->serving) < 3)
+			return;
+	while (!atomic_compare_exchange_weak(&s->grazing, &n, n - 1));
+	atomic_fetch_add(&s->parked, 1);
+	while (!atomic_load(&s->stopping) && eventfd_read(s->park_fd, &token) < 0 && errno == EINTR)
+		;
+}
+
+void herd_stop(struct session *s)
+{
+	if (s->park_fd >= 0)
+		eventfd_write(s->park_fd, HERD_MAX);
+}
+
+/* ---- serving ---- */
+
+/* 0: none there; 1: served; -1: the connection is over. */
+static int take(struct session *s, struct op **op, void **message)
+{
+	ssize_t n;
+
+	if (!*message)
+		*message = malloc(IO_MESSAGE_MAX);
+	if (!*op)
+		*op = op_new(s->volume);
+	if (!*op || !*message)
+		return 0;
+	n = read(s->fd, *message, IO_MESSAGE_MAX);
+	if (n < 0)
+		return errno == ENODEV || errno == ECONNABORTED || errno == EBADF ? -1 : 0;
+	if (n == 0)
+		return -1;
+	atomic_fetch_add(&s->taken, 1);
+	if (atomic_fetch_add(&s->serving, 1) + 1 >= atomic_load(&s->grazing) && atomic_load(&s->parked))
+		unpark_one(s);
+	if (atomic_load_explicit(&s->napping, memory_order_relaxed) && atomic_exchange(&s->napping, false))
+		eventfd_write(s->nap_fd, 1);
+
+	/* A message lives in its operation; it comes back unless the operation is kept by somebody. */
+	(*op)->message = *message;
+	alt_op_ref(&(*op)->pub);
+	serve(s, *op, n);
+	atomic_fetch_sub(&s->serving, 1);
+	*message = NULL;
+	if (atomic_load(&(*op)->refs) == 1) {
+		*message = (*op)->message;
+		(*op)->message = NULL;
+	}
+	alt_op_unref(&(*op)->pub);
+	*op = NULL;
+	return 1;
+}
+
+static void herd_loop(struct session *s, bool spare)
+{
+	struct pollfd p[2] = { { .fd = s->fd, .events = POLLIN }, { .fd = s->stop_fd, .events = POLLIN } };
+	void *message = NULL;
+	struct op *op = NULL;
+	unsigned losses = 0;
+	int r = 0;
+
+	while (!atomic_load(&s->stopping)) {
+		bool got = false;
+
+		while ((r = take(s, &op, &message)) > 0)
+			got = true;
+		if (r < 0)
+			break;
+		losses = !got ? losses + 1 : losses > WIN_WORTH ? losses - WIN_WORTH : 0;
+		if (losses > LOSSES_MAX && !spare) {
+			park(s);
+			losses = 0;
+		}
+		atomic_fetch_add(&s->idle, 1);
+		r = poll(p, 2, spare ? SPARE_IDLE_MS : -1);
+		atomic_fetch_sub(&s->idle, 1);
+		if ((r == 0 && spare) || p[1].revents)
+			break;
+		if (r > 0 && (p[0].revents & POLLERR)) {
+			r = -1;
+			break;
+		}
+	}
+	if (op)
+		alt_op_unref(&op->pub);
+	free(message);
+	if (r < 0)
+		session_stop(s);
+}
+
+struct herd_arg { struct session *s; int slot; int cpu; };
+
+static void *herd_main(void *arg)
+{
+	struct herd_arg a = *(struct herd_arg *)arg;
+
+	free(arg);
+	if (a.cpu >= 0) {
+		cpu_set_t set;
+
+		CPU_ZERO(&set);
+		CPU_SET(a.cpu, &set);
+		pthread_setaffinity_np(pthread_self(), sizeof set, &set); /* not allowed: slower, still right */
+	}
+	atomic_fetch_add(&a.s->grazing, 1);
+	herd_loop(a.s, a.cpu < 0);
+	atomic_fetch_sub(&a.s->grazing, 1);
+	atomic_store(&a.s->used[a.slot], 2);
+	return NULL;
+}
+
+/* @cpu  to be pinned to, -1: a spare */
+static int herd_start(struct session *s, int cpu)
+{
+	struct herd_arg *a = malloc(sizeof *a);
+	int slot, r;
+
+	for (slot = 0; slot < HERD_MAX; slot++) {
+		int over = 2;
+
+		if (atomic_compare_exchange_strong(&s->used[slot], &over, 0))
+			pthread_join(s->threads[slot], NULL);
+		if (!atomic_load(&s->used[slot]))
+			break;
+	}
+	if (!a || slot == HERD_MAX) {
+		free(a);
+		return -EAGAIN;
+	}
+	*a = (struct herd_arg){ s, slot, cpu };
+	atomic_store(&s->used[slot], 1);
+	r = pthread_create(&s->threads[slot], NULL, herd_main, a);
+	if (r) {
+		atomic_store(&s->used[slot], 0);
+		free(a);
+	}
+	return -r;
+}
+
+int herd_begin(struct session *s, unsigned threads)
+{
+	unsigned started = 0, cpu_count, seen = 0;
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	sched_getaffinity(0, sizeof cpus, &cpus);
+	cpu_count = CPU_COUNT(&cpus);
+	if (!threads)
+		threads = cpu_count < HERD_MAX / 2 ? cpu_count : HERD_MAX / 2;
+	while (seen < threads && cpu_count)
+		for (int cpu = 0; cpu < CPU_SETSIZE && seen < threads; cpu++)
+			if (CPU_ISSET(cpu, &cpus) && ++seen)
+				started += !herd_start(s, cpu);
+	return started ? 0 : -EAGAIN;
+}
+
+/* ---- the monitor ---- */
+
+/* Until a request is taken or the session stops. */
+static void nap(struct session *s, uint64_t seen)
+{
+	struct pollfd p[] = { { .fd = s->stop_fd, .events = POLLIN }, { .fd = s->nap_fd, .events = POLLIN } };
+	eventfd_t ignored;
+
+	atomic_store(&s->napping, true);
+	if (atomic_load(&s->taken) == seen)
+		poll(p, 2, -1);
+	atomic_store(&s->napping, false);
+	if (p[1].revents)
+		eventfd_read(s->nap_fd, &ignored);
+}
+
+void *herd_monitor(void *arg)
+{
+	struct session *s = arg;
+	struct pollfd p = { .fd = s->stop_fd, .events = POLLIN };
+	unsigned still = 0, ticks = 0;
+	uint64_t seen = 0;
+	bool quiet = true;
+
+	while (poll(&p, 1, TICK_MS) == 0) {
+		bool busy = !atomic_load(&s->idle);
+		uint64_t taken = atomic_load(&s->taken);
+
+		if (busy && !quiet && taken == seen)
+			herd_start(s, -1);
+		if (taken != seen && ++ticks % GATHER_TICKS == 0)
+			while (atomic_load(&s->parked) > 0)
+				unpark_one(s);
+		still = taken == seen && !busy ? still + 1 : 0;
+		seen = taken;
+		quiet = !busy;
+		if (still >= NAP_TICKS) {
+			nap(s, seen);
+			still = 0;
+		}
+	}
+	return NULL;
+}
