@@ -85,6 +85,7 @@ struct alt_volume {
 	struct alt_node **by_key;                /* [tree] */
 	struct io_name **by_name;                /* [tree] (parent, name) */
 	size_t buckets, name_buckets, nodes, name_count; /* [tree] */
+	_Atomic size_t gone;                     /* nodes, since memory was given back last */
 	pthread_mutex_t slots_lock;
 	struct slot_table { void **slot; uint32_t *generation; uint32_t *free; uint32_t count, used, free_count; }
 		node_slots, file_slots;          /* [slots_lock] */

@@ -10,9 +10,12 @@
 #include "io/slot.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define GONE_LEAST 8192u /* nodes: some two megabytes */
 
 struct io_name {
 	struct io_name *hash_next;
@@ -139,17 +142,34 @@ static void node_unhash_locked(struct alt_volume *v, struct alt_node *n)
 	v->nodes--;
 }
 
+/*
+ * What is freed stays in the heaps of the threads that asked for it. When the kernel has forgotten a great many names it is
+ * short of memory, so they are given back: each time that as many have gone as are left, which keeps the price of looking
+ * through the heaps small against that of the names.
+ */
+static void memory_give_back(struct alt_volume *v, size_t left)
+{
+	size_t gone = atomic_fetch_add(&v->gone, 1) + 1;
+
+	if (gone < GONE_LEAST || gone < left)
+		return;
+	if (atomic_compare_exchange_strong(&v->gone, &gone, 0))
+		malloc_trim(0);
+}
+
 void alt_node_unref(struct alt_node *n)
 {
 	while (n) {
 		struct alt_volume *v = n->volume;
 		struct alt_node *parents[16];
+		size_t left;
 		int count;
 
 		if (atomic_fetch_sub(&n->refs, 1) != 1)
 			return;
 		pthread_rwlock_wrlock(&v->tree);
 		node_unhash_locked(v, n);
+		left = v->nodes;
 		pthread_rwlock_unlock(&v->tree);
 		slot_free(v, &v->node_slots, n->rec.number);
 		contexts_drop(&n->contexts, v, NULL);
@@ -168,6 +188,7 @@ void alt_node_unref(struct alt_node *n)
 		if (n->owner->forget && n->data)
 			n->owner->forget(v, n->rec.key, n->data);
 		free(n);
+		memory_give_back(v, left);
 		n = count ? parents[count - 1] : NULL;
 	}
 }
