@@ -56,6 +56,7 @@ _Noreturn void die(const char *what, ...);  /* with errno; says why the row was 
 uint64_t mix(uint64_t digest, const void *bytes, size_t size);
 uint64_t mix_number(uint64_t digest, uint64_t number);
 void path(char *to, size_t size, const struct bench *b, const char *format, ...);
+void make_clean(const struct bench *b);
 void drop_caches(void);
 
 /* Digest of everything below b->dir: names, kinds, modes, sizes and contents; the order does not matter. */

@@ -81,7 +81,8 @@ def place_of(name):
 
 
 def kind_of(path):
-    return subprocess.run(["stat", "-f", "-c", "%T", path], text=True, stdout=subprocess.PIPE).stdout.strip()
+    """The type of file system that holds a path."""
+    return subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", path], text=True, stdout=subprocess.PIPE).stdout.strip()
 
 
 def step(what, row, where, sizes, data):

@@ -67,12 +67,21 @@ void path(char *to, size_t size, const struct bench *b, const char *format, ...)
 	}
 }
 
+/* What was prepared is to be clean: dirty pages and inodes survive drop_caches. Other file systems are not our affair. */
+void make_clean(const struct bench *b)
+{
+	int fd = open(b->dir, O_RDONLY | O_DIRECTORY);
+
+	if (fd < 0 || syncfs(fd))
+		die("syncfs");
+	close(fd);
+}
+
 /* Pages, names and inodes. The servers then hear what was forgotten: give them the time to listen. */
 void drop_caches(void)
 {
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY);
 
-	sync();
 	if (fd < 0 || write(fd, "3", 1) != 1)
 		die("/proc/sys/vm/drop_caches");
 	close(fd);

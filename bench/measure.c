@@ -69,6 +69,7 @@ static int step(const char *what, const struct row *r, struct bench *b)
 	if (!strcmp(what, "prepare")) {
 		if (r->prepare)
 			r->prepare(b);
+		make_clean(b);
 	} else if (!strcmp(what, "measure")) {
 		r->measure(b);
 		printf("{\"seconds\": %.9f, \"work\": %.0f, \"seen\": \"%016llx\"}\n", b->seconds, b->work,

@@ -3,7 +3,7 @@
 import math
 from xml.sax.saxutils import escape
 
-LEFT, RIGHT, TOP, LINE, FOOT = 150, 40, 120, 44, 70
+LEFT, RIGHT, TOP, LINE, FOOT = 150, 40, 100, 44, 70
 WIDTH = 1060
 COLOURS = ["#1f5fa8", "#3aa0d8", "#7a4fb5", "#17877a", "#c2571a", "#8a8a1f", "#b03060", "#555555"]
 SHAPES = ["circle", "square", "diamond", "triangle"]
@@ -11,11 +11,13 @@ INK, FAINT, PAPER = "#222222", "#d5d5d5", "#ffffff"
 
 
 class Axis:
-    """Ratios on a logarithmic scale, from a power of ten at or below the smallest."""
+    """Ratios on a logarithmic scale, which begins at a round one at or below the smallest."""
 
     def __init__(self, values):
         positive = [v for v in values if v > 0] or [1]
-        self.low = 10 ** math.floor(math.log10(min(positive + [0.1])))
+        least = min(positive + [0.1])
+        power = 10 ** math.floor(math.log10(least))
+        self.low = max(power * m for m in (1, 2, 5) if power * m <= least * 1.0001)
         self.high = max(2, max(positive) * 1.15)
 
     def x(self, value):
@@ -25,9 +27,9 @@ class Axis:
 
     def ticks(self):
         found = []
-        power = self.low
+        power = 10 ** math.floor(math.log10(self.low * 1.0001))
         while power <= self.high:
-            found += [power * m for m in (1, 2, 5) if power * m <= self.high]
+            found += [power * m for m in (1, 2, 5) if self.low * 0.999 <= power * m <= self.high]
             power *= 10
         return found
 
@@ -78,10 +80,11 @@ def row_of(name, y, contenders, figures, goal, axis):
     if goal:
         out.append(line(axis.x(goal), y + 3, axis.x(goal), y + LINE - 3, INK, 2.5))
     step = (LINE - 12) / max(len(contenders) - 1, 1)
+    first = y + 6 if len(contenders) > 1 else y + LINE / 2
     for number, contender in enumerate(contenders):
         figure = figures.get((name, contender))
         if figure:
-            at = y + 6 + number * step
+            at = first + number * step
             out += [line(axis.x(figure.low), at, axis.x(figure.high), at, COLOURS[number % len(COLOURS)], 2),
                     mark(axis.x(figure.median), at, number)]
     return out
