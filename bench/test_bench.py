@@ -5,8 +5,10 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as tree
 
 import pytest
@@ -239,6 +241,46 @@ def test_two_rows_from_end_to_end(fuse, tmp_path):
     assert tree.parse(out / "plot.svg").getroot().tag == f"{SVG}svg"
     assert list(place.iterdir()) == []
     assert str(place) not in pathlib.Path("/proc/self/mountinfo").read_text()
+
+
+def left_of(mark):
+    """Command lines of the processes that were started with a variable."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes())
+        except OSError:
+            pass
+    return found
+
+
+def until(what, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not after {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("deadly", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_leaves_no_process_and_no_mount(fuse, tmp_path, deadly):
+    """While a contender is mounted and busy processes run."""
+    mark = f"BENCH_TEST={os.getpid()}.{deadly}"
+    place = tmp_path / "place"
+    place.mkdir()
+    running = subprocess.Popen([sys.executable, HERE / "bench.py", "--quick", "--rounds", "9999", "--busy", "--place", place,
+                                "-c", "altitude", "stat-warm"],
+                               env=dict(os.environ, BENCH_TEST=mark.split("=")[1]), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        until("a contender is mounted", lambda: str(place) in pathlib.Path("/proc/self/mountinfo").read_text())
+        assert sum(b"hog" in line for line in left_of(mark)) == os.cpu_count()
+    finally:
+        running.send_signal(deadly)
+        running.wait(60)
+    until("the last one is gone", lambda: not left_of(mark), 20)
+    assert str(place) not in pathlib.Path("/proc/self/mountinfo").read_text()
+    assert list(place.iterdir()) == []
 
 
 def test_a_contender_that_shows_something_else_has_no_speed(fuse, tmp_path, monkeypatch, capsys):
