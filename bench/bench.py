@@ -82,8 +82,9 @@ def place_of(name):
 
 
 def kind_of(path):
-    """The type of file system that holds a path."""
-    return subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", path], text=True, stdout=subprocess.PIPE).stdout.strip()
+    """The type of file system that holds a path; where several are mounted over one another, the last is the one seen."""
+    found = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", path], text=True, stdout=subprocess.PIPE).stdout.split()
+    return found[-1] if found else "unknown"
 
 
 def step(what, row, where, sizes, data):

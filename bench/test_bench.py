@@ -178,6 +178,18 @@ def test_the_help_names_every_option_and_wrong_ones_are_refused():
         assert done.stderr.startswith("./run bench: ") and said in done.stderr
 
 
+def test_the_kind_of_a_place_is_that_of_the_topmost_mount(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    try:
+        for kind in ("tmpfs", "ramfs"):
+            subprocess.run(["mount", "-t", kind, "none", tmp_path], check=True)
+        assert bench.kind_of(tmp_path) == "ramfs"
+    finally:
+        while subprocess.run(["umount", tmp_path], stderr=subprocess.DEVNULL).returncode == 0:
+            pass
+
+
 def test_a_block_that_is_not_where_it_belongs_is_found_while_it_is_read(built, tmp_path):
     assert rows_step(built, "prepare", "rand-read", tmp_path).returncode == 0
     assert rows_step(built, "measure", "rand-read", tmp_path).returncode == 0
