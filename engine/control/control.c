@@ -352,6 +352,18 @@ static bool peer_allowed(int fd)
 	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && (peer.uid == 0 || peer.uid == geteuid());
 }
 
+/* Somebody has something to say; not when he keeps silent for long, or the server ends. */
+static bool connection_wait(const struct connection *c)
+{
+	struct pollfd p[2] = { { .fd = c->fd, .events = POLLIN }, { .fd = c->s->control->stop_fd, .events = POLLIN } };
+	int r;
+
+	do
+		r = poll(p, 2, 10000);
+	while (r < 0 && errno == EINTR);
+	return r > 0 && !p[1].revents;
+}
+
 static void *connection_main(void *arg)
 {
 	struct connection *c = arg;
@@ -359,9 +371,8 @@ static void *connection_main(void *arg)
 	char *message = malloc(CONTROL_MESSAGE_MAX);
 	ssize_t n;
 
-	setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-	while (message && (n = recv(c->fd, message, CONTROL_MESSAGE_MAX, 0)) > 0) {
+	while (message && connection_wait(c) && (n = recv(c->fd, message, CONTROL_MESSAGE_MAX, 0)) > 0) {
 		json_t *out = control_answer(c->s, message, n);
 		char *text = out ? json_dumps(out, JSON_COMPACT) : NULL;
 

@@ -2,6 +2,7 @@
 """The control socket: for its owner and root alone, and unmoved by what is said to it."""
 import json
 import os
+import signal
 import socket
 import threading
 
@@ -128,6 +129,30 @@ def test_who_connects_and_says_nothing_holds_up_nobody(place):
     place.cli("attach", "null", place.mnt)
     for talk in idle:
         talk.close()
+
+
+def test_who_goes_on_asking_does_not_hold_up_the_end(place):
+    server = place.serve()
+    silent, talk, ended = connect(path_of(place)), connect(path_of(place)), threading.Event()
+
+    def work():
+        try:
+            while ask(talk, {"v": 1, "cmd": "volumes"}) and not ended.wait(0.05):
+                pass
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    finally:
+        ended.set()
+        thread.join()
+        silent.close()
+        talk.close()
+    place.nothing_left()
 
 
 def test_many_ask_at_once(place):
