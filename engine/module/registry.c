@@ -9,15 +9,15 @@
 
 /*
  * Load order groups, bottom of the stack first: the lower starts first, so that what is above finds it.
- * Module stands beside stack on its floor and must not ask it; the test compares the two lists' order.
+ * Module stands beside stack on its floor and must not ask it; control's test_groups.c compares the two lists.
  */
 static const char *const groups[] = {
-	"FSFilter Bottom", "FSFilter Imaging", "FSFilter Copy Protection", "FSFilter Security Enhancer",
-	"FSFilter Open File", "FSFilter Physical Quota Management", "FSFilter Virtualization", "FSFilter Encryption",
-	"FSFilter Compression", "FSFilter HSM", "FSFilter Cluster File System", "FSFilter System Recovery",
-	"FSFilter Quota Management", "FSFilter Content Screener", "FSFilter Continuous Backup",
-	"FSFilter Replication", "FSFilter Anti-Virus", "FSFilter Undelete", "FSFilter Activity Monitor",
-	"FSFilter Top", "Filter",
+	"FSFilter Infrastructure", "FSFilter System", "FSFilter Bottom", "FSFilter Copy Protection",
+	"FSFilter Security Enhancer", "FSFilter Open File", "FSFilter Physical Quota Management",
+	"FSFilter Virtualization", "FSFilter Encryption", "FSFilter Compression", "FSFilter Imaging", "FSFilter HSM",
+	"FSFilter Cluster File System", "FSFilter System Recovery", "FSFilter Quota Management",
+	"FSFilter Content Screener", "FSFilter Continuous Backup", "FSFilter Replication", "FSFilter Anti-Virus",
+	"FSFilter Undelete", "FSFilter Activity Monitor", "FSFilter Security Monitor", "FSFilter Top", "Filter",
 };
 #ifndef ALTITUDE_REGISTRY_DIR
 #define ALTITUDE_REGISTRY_DIR "/etc/altitude/registry.d"
