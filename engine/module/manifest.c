@@ -23,8 +23,9 @@ struct reading {
 	struct manifest *m;
 	struct alt_error *err;
 	const char *path;
-	char *text;                              /* for the line numbers of our own complaints */
-	int r;                                   /* first complaint */
+	char *text;
+	const char *what;                        /* first complaint of ours, and about which key */
+	char section[256], key[256];
 };
 
 void manifest_free(struct manifest *m)
@@ -44,7 +45,7 @@ void manifest_free(struct manifest *m)
 	free(m);
 }
 
-/* inih's default build gives handlers no line; the text is small, so find the key again. */
+/* Where a key stands; its complaint comes when all is read. */
 static int line_of(const char *text, const char *section, const char *key)
 {
 	size_t section_len = strlen(section), key_len = strlen(key);
@@ -64,11 +65,12 @@ static int line_of(const char *text, const char *section, const char *key)
 	return 0;
 }
 
+/* Only the parser knows the line, and tells it at the end. */
 static int complain(struct reading *rd, const char *section, const char *key, const char *what)
 {
-	if (!rd->r)
-		rd->r = alt_error_status(rd->err, STATUS_INVALID_PARAMETER, "%s:%d: %s= in [%s]: %s",
-					 rd->path, line_of(rd->text, section, key), key, section, what);
+	rd->what = what;
+	snprintf(rd->section, sizeof(rd->section), "%s", section);
+	snprintf(rd->key, sizeof(rd->key), "%s", key);
 	return 0;
 }
 
@@ -203,7 +205,7 @@ static int handle(void *user, const char *section, const char *key, const char *
 {
 	struct reading *rd = user;
 
-	if (rd->r)
+	if (rd->what)
 		return 0;
 	if (!strcmp(section, "module"))
 		return module_key(rd, section, key, value ? value : "");
@@ -234,14 +236,28 @@ static int check(struct reading *rd)
 				m->default_instance);
 }
 
+static bool line_has_key(const char *text, int line, const char *key)
+{
+	size_t len = strlen(key);
+
+	while (--line > 0) {
+		text += strcspn(text, "\n");
+		text += *text == '\n';
+	}
+	text += strspn(text, " \t");
+	return !strncmp(text, key, len) && !isalnum((unsigned char)text[len]);
+}
+
+/* The parser goes on after a line that is none: the first fault may be its own, or our complaint. */
 static int parse(struct reading *rd)
 {
 	int line = ini_parse_string(rd->text, handle, rd);
 
-	if (rd->r)
-		return rd->r;
 	if (line < 0)
 		return -ENOMEM;
+	if (rd->what && line_has_key(rd->text, line, rd->key))
+		return alt_error_status(rd->err, STATUS_INVALID_PARAMETER, "%s:%d: %s= in [%s]: %s", rd->path, line, rd->key,
+					rd->section, rd->what);
 	if (line > 0)
 		return alt_error_status(rd->err, STATUS_INVALID_PARAMETER,
 					"%s:%d: not of the form [section] or Key=value", rd->path, line);
