@@ -5,11 +5,13 @@
 #include <altitude/log.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 
 struct contexts_live {
 	_Atomic uint32_t count;              /* contexts ever linked and not yet freed, and one for the instance */
 	_Atomic bool closed;                 /* the instance is going: nothing more is linked */
+	_Atomic uint32_t leaving;            /* unlinked by the engine, whose own reference is not given back yet */
 };
 
 struct context {
@@ -152,7 +154,7 @@ static void *get(struct alt_volume *v, struct context **list, struct alt_instanc
 	return c ? c->bytes : NULL;
 }
 
-void contexts_drop(struct context **list, struct alt_volume *v, struct alt_instance *in)
+struct context *contexts_unlink(struct context **list, struct alt_volume *v, struct alt_instance *in)
 {
 	struct context *gone = NULL, *c, **at;
 
@@ -166,13 +168,35 @@ void contexts_drop(struct context **list, struct alt_volume *v, struct alt_insta
 		*at = c->next;
 		c->in = NULL;
 		c->next = gone;
+		atomic_fetch_add(&c->live->leaving, 1);
 		gone = c;
 	}
 	pthread_mutex_unlock(&v->contexts_lock);
+	return gone;
+}
+
+void contexts_put(struct context *gone)
+{
+	struct context *c;
+
 	while ((c = gone)) {
+		struct contexts_live *live = c->live;
+
 		gone = c->next;
 		alt_context_unref(c->bytes);
+		atomic_fetch_sub(&live->leaving, 1); /* until then the instance keeps it: see contexts_settle() */
 	}
+}
+
+void contexts_drop(struct context **list, struct alt_volume *v, struct alt_instance *in)
+{
+	contexts_put(contexts_unlink(list, v, in));
+}
+
+void contexts_settle(struct contexts_live *live)
+{
+	while (atomic_load(&live->leaving))
+		poll(NULL, 0, 1);
 }
 
 int alt_node_set_context(struct alt_instance *in, struct alt_node *node, enum alt_context_set mode, void *context, void **old)

@@ -41,8 +41,8 @@ void file_unref(struct alt_file *f)
 {
 	if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
+	contexts_drop(&f->contexts, f->node->volume, NULL); /* first: whoever looks for contexts finds them by the slot */
 	slot_free(f->node->volume, &f->node->volume->file_slots, f->number);
-	contexts_drop(&f->contexts, f->node->volume, NULL);
 	atomic_fetch_sub(&f->node->opens, 1);
 	alt_node_unref(f->node);
 	free(f);

@@ -80,7 +80,7 @@ struct alt_volume {
 	uint32_t timeout_ms;                     /* of a request; 0: none */
 	void *module;                            /* the file system's module reference */
 
-	/* Lock order: tree, then contexts_lock, then inflight. Never across a module's callback. */
+	/* Lock order: tree, then slots_lock, then contexts_lock, then inflight. Never across a module's callback. */
 	pthread_rwlock_t tree;
 	struct alt_node **by_key;                /* [tree] */
 	struct io_name **by_name;                /* [tree] (parent, name) */
@@ -238,5 +238,10 @@ struct contexts_live *instance_live(struct alt_instance *in);  /* stack's: io kn
 
 /* Contexts of one instance go; with a NULL instance, all. */
 void contexts_drop(struct context **list, struct alt_volume *v, struct alt_instance *in);
+/* The same in two steps: the first may be taken under slots_lock, the second calls cleanups. */
+struct context *contexts_unlink(struct context **list, struct alt_volume *v, struct alt_instance *in);
+void contexts_put(struct context *gone);
+/* Wait for those that another thread has unlinked, with an object that is going, and not yet cleaned up. */
+void contexts_settle(struct contexts_live *live);
 
 #endif

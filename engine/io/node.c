@@ -171,8 +171,8 @@ void alt_node_unref(struct alt_node *n)
 		node_unhash_locked(v, n);
 		left = v->nodes;
 		pthread_rwlock_unlock(&v->tree);
+		contexts_drop(&n->contexts, v, NULL); /* first: whoever looks for contexts finds them by the slot */
 		slot_free(v, &v->node_slots, n->rec.number);
-		contexts_drop(&n->contexts, v, NULL);
 		/* Names go in batches: their parents are counted, and may go in turn. */
 		do {
 			count = 0;

@@ -181,38 +181,36 @@ static int instance_reserve(struct alt_instance *in, struct alt_error *err)
 	return r;
 }
 
+/*
+ * By the slots, and not by counted objects: one that is just going has its contexts still linked, or another thread is
+ * giving them back. Their cleanups are the module's code, which may leave memory when this returns.
+ */
 static void contexts_drop_all(struct alt_instance *in)
 {
 	struct alt_volume *v = in->volume;
+	struct context *gone;
 
 	contexts_drop(&v->contexts, v, in);
 	pthread_mutex_lock(&v->slots_lock);
 	for (uint32_t i = 0; i < v->node_slots.count; i++) {
-		uint64_t number = slot_number_locked(&v->node_slots, i);
-		struct alt_node *n;
+		struct alt_node *n = v->node_slots.slot[i];
 
+		gone = n ? contexts_unlink(&n->contexts, v, in) : NULL;
 		pthread_mutex_unlock(&v->slots_lock);
-		n = number ? node_get(v, number) : NULL;
-		if (n) {
-			contexts_drop(&n->contexts, v, in);
-			alt_node_unref(n);
-		}
+		contexts_put(gone);
 		pthread_mutex_lock(&v->slots_lock);
 	}
 	for (uint32_t i = 0; i < v->file_slots.count; i++) {
-		uint64_t number = slot_number_locked(&v->file_slots, i);
-		struct alt_file *f;
+		struct alt_file *f = v->file_slots.slot[i];
 
+		gone = f ? contexts_unlink(&f->contexts, v, in) : NULL;
 		pthread_mutex_unlock(&v->slots_lock);
-		f = number ? file_get(v, number) : NULL;
-		if (f) {
-			contexts_drop(&f->contexts, v, in);
-			file_unref(f);
-		}
+		contexts_put(gone);
 		pthread_mutex_lock(&v->slots_lock);
 	}
 	pthread_mutex_unlock(&v->slots_lock);
 	contexts_drop(&v->root->contexts, v, in);
+	contexts_settle(in->live);
 }
 
 int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
@@ -247,6 +245,7 @@ int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *na
 		atomic_fetch_add(&filter->instances, 1);
 	pthread_mutex_unlock(&v->sv->lock);
 	if (r < 0) {
+		contexts_close(in->live);
 		contexts_drop_all(in);
 		instance_free(in);
 		alt_error_status(err, STATUS_FLT_DO_NOT_ATTACH, "filter '%s' declined to attach to '%s': %s", filter->name,

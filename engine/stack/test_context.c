@@ -83,6 +83,54 @@ static void the_object_counts_and_the_caller_counts(void **state)
 	assert_int_equal(count, 1);
 }
 
+/* ---- an object that goes while the instance does ---- */
+
+static _Atomic long in_cleanup, may_go;
+
+static void cleanup_slowly(void *context)
+{
+	atomic_store(&in_cleanup, 1);
+	t_until(&may_go, 1);
+	note_cleanup(context);
+}
+
+static void *close_main(void *arg)
+{
+	t_close(arg);
+	return NULL;
+}
+
+static void *detach_main(void *arg)
+{
+	t_detach(arg);
+	return NULL;
+}
+
+/* The cleanup is the module's code, on a thread that is in no operation of the filter: the module must not leave before. */
+static void a_detach_waits_for_the_cleanup_of_an_object_that_is_going(void **state)
+{
+	struct alt_file *f = t_open("f");
+	struct note *n = alt_context_new(sizeof *n, cleanup_slowly);
+	pthread_t closing, detaching;
+
+	atomic_fetch_add(&made, 1);
+	in_cleanup = may_go = 0;
+	assert_int_equal(alt_file_set_context(a, f, ALT_CONTEXT_KEEP, n, NULL), 0);
+	alt_context_unref(n);
+	pthread_create(&closing, NULL, close_main, f);
+	t_until(&in_cleanup, 1);
+	pthread_create(&detaching, NULL, detach_main, "A");
+	t_until(&t_script('A')->starts, 1);
+	usleep(30000); /* a few looks: it must not be over */
+	assert_int_equal(t_script('A')->completes, 0);
+	assert_int_equal(cleaned, 0);
+	atomic_store(&may_go, 1);
+	pthread_join(closing, NULL);
+	pthread_join(detaching, NULL);
+	assert_int_equal(t_script('A')->completes, 1);
+	assert_int_equal(cleaned, 1);
+}
+
 /* The same rules on each kind of object. */
 enum kind { NODE, HANDLE, VOLUME, KINDS };
 
@@ -386,6 +434,7 @@ static void set_get_and_delete_race_and_nothing_is_lost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		case2(a_detach_waits_for_the_cleanup_of_an_object_that_is_going),
 		case2(a_context_is_zeroed_and_cleaned_up_when_the_last_reference_goes),
 		case2(the_object_counts_and_the_caller_counts),
 		case2(keep_leaves_what_is_there_and_shows_it),
