@@ -222,11 +222,15 @@ static int do_stats(struct server *s, json_t *in, json_t *out, struct alt_error 
 {
 	struct report r = { json_array(), false };
 	json_t *counts = json_object();
+	struct volume_live live;
 
 	for (int i = 1; i < ALT_OP_COUNT; i++)
 		json_object_set_new(counts, alt_op_name(i), json_integer(atomic_load(&s->volume->counts[i])));
 	stack_each(s->volume, report_add, &r);
+	volume_live(s->volume, &live);
 	json_object_set_new(out, "operations", counts);
+	json_object_set_new(out, "live", json_pack("{s:I,s:I,s:I}", "nodes", (json_int_t)live.nodes, "files",
+						   (json_int_t)live.files, "operations", (json_int_t)live.operations));
 	json_object_set_new(out, "lines", r.lines);
 	return 0;
 }

@@ -43,6 +43,7 @@ struct alt_node {
 	void *data;                              /* the file system's */
 	_Atomic uint32_t refs;                   /* lookups > 0 counts one; operations, files and children's names one each */
 	struct io_name *names;                   /* [volume.tree] this node's names, latest first */
+	uint32_t children;                       /* [volume.tree] names that have it as their parent */
 	struct context *contexts;                /* [volume.contexts_lock] */
 	struct alt_node *hash_next;              /* [volume.tree] chain by key */
 	const struct alt_filesystem_registration *owner; /* who serves it; an instance's table when grafted */
@@ -170,6 +171,9 @@ struct op {
 int volume_new(const char *name, const struct alt_filesystem_registration *fs, const char *arg,
 	       struct io_option *options, struct alt_volume **ret, struct alt_error *err);
 void volume_free(struct alt_volume *v);      /* every session ended; releases files, forgets nodes, unmounts */
+/* What is held at this moment; at rest, and with nothing remembered, the root is the only node. */
+struct volume_live { size_t nodes, files, operations; };
+void volume_live(struct alt_volume *v, struct volume_live *ret);
 
 /* Operations. */
 struct op *op_new(struct alt_volume *v);     /* refs = 1, zeroed but for message; NULL without memory */
@@ -216,6 +220,7 @@ struct alt_node *node_intern(struct alt_volume *v, const struct alt_entry *e,
 void node_remember(struct alt_node *n, uint64_t count);                 /* the kernel is told */
 void node_forget(struct alt_volume *v, uint64_t number, uint64_t count);
 struct alt_node *node_child(struct alt_node *dir, const char *name);    /* known by this name: counted, or NULL */
+/* 0, -ENOMEM, or -EUCLEAN when it would stand below itself. A directory's earlier name goes: it has one. */
 int node_name_bind(struct alt_node *parent, const char *name, struct alt_node *n);
 void node_name_unbind(struct alt_node *parent, const char *name);
 int node_name_move(struct alt_node *from, const char *name, struct alt_node *to, const char *new_name, bool exchange);

@@ -177,6 +177,22 @@ void volume_free(struct alt_volume *v)
 	free(v);
 }
 
+void volume_live(struct alt_volume *v, struct volume_live *ret)
+{
+	*ret = (struct volume_live){ 0 };
+	pthread_rwlock_rdlock(&v->tree);
+	ret->nodes = v->nodes;
+	pthread_rwlock_unlock(&v->tree);
+	pthread_mutex_lock(&v->slots_lock);
+	for (uint32_t i = 0; i < v->file_slots.count; i++)
+		ret->files += v->file_slots.slot[i] != NULL;
+	pthread_mutex_unlock(&v->slots_lock);
+	pthread_mutex_lock(&v->inflight_lock);
+	for (struct op *op = v->inflight; op; op = op->next)
+		ret->operations++;
+	pthread_mutex_unlock(&v->inflight_lock);
+}
+
 const char *alt_volume_name(const struct alt_volume *v)
 {
 	return v->name;
