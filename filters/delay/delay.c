@@ -35,6 +35,10 @@ static void delay_cancelled(struct alt_op *op, void *arg, void *data)
 	pthread_mutex_lock(&d->lock);
 	d->cancelled++;
 	pthread_mutex_unlock(&d->lock);
+	if (op->code == ALT_OP_RELEASE || op->code == ALT_OP_RELEASEDIR) {
+		alt_op_resume_pre(op, ALT_PRE_SUCCESS_NO_CALLBACK, NULL); /* never fails: the file must be closed */
+		return;
+	}
 	op->status = -EINTR;
 	alt_op_resume_pre(op, ALT_PRE_COMPLETE, NULL);
 }
