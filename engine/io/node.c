@@ -123,6 +123,7 @@ static struct alt_node *name_remove_locked(struct alt_volume *v, struct io_name 
 		;
 	*of = name->next;
 	v->name_count--;
+	parent->children--;
 	free(name);
 	return parent;
 }
@@ -362,12 +363,26 @@ static void name_insert_locked(struct alt_volume *v, struct io_name *name, struc
 	name->next = n->names;
 	n->names = name;
 	v->name_count++;
+	name->parent->children++;
+}
+
+/*
+ * Names count their parents, so a circle of them would hold itself for ever. A directory has one name, the latest; a circle
+ * of latest names is a damaged file system.
+ */
+static bool is_below_locked(const struct alt_node *n, const struct alt_node *top)
+{
+	if (n == top)
+		return true;
+	while (n && n != top && top->children)
+		n = n->names ? n->names->parent : NULL;
+	return n == top;
 }
 
 int node_name_bind(struct alt_node *parent, const char *text, struct alt_node *n)
 {
 	struct alt_volume *v = n->volume;
-	struct alt_node *displaced = NULL;
+	struct alt_node *displaced = NULL, *old = NULL;
 	struct io_name *name, **at;
 
 	pthread_rwlock_rdlock(&v->tree);
@@ -389,13 +404,22 @@ int node_name_bind(struct alt_node *parent, const char *text, struct alt_node *n
 		name_free(name);
 		return -ENOMEM;
 	}
+	if (is_below_locked(parent, n)) {
+		pthread_rwlock_unlock(&v->tree);
+		name_free(name);
+		return -EUCLEAN;
+	}
 	at = name_slot_locked(v, parent, text);
 	if (*at)
 		displaced = name_remove_locked(v, at);
+	if (n->rec.type == S_IFDIR && n->names)
+		old = name_of_locked(v, n);
 	name_insert_locked(v, name, n);
 	pthread_rwlock_unlock(&v->tree);
 	if (displaced)
 		alt_node_unref(displaced);
+	if (old)
+		alt_node_unref(old);
 	return 0;
 }
 
@@ -437,6 +461,7 @@ int node_name_move(struct alt_node *from, const char *name, struct alt_node *to,
 	struct alt_volume *v = from->volume;
 	struct io_name *there = name_new(to, new_name), *here = name_new(from, name);
 	struct alt_node *n = NULL, *other = NULL, *drop[2] = { NULL, NULL };
+	int r = 0;
 
 	if (!there || !here) {
 		name_free(there);
@@ -448,11 +473,15 @@ int node_name_move(struct alt_node *from, const char *name, struct alt_node *to,
 	if (!same_node_locked(v, from, name, to, new_name)) {
 		n = name_take_locked(v, from, name, &drop[0]);
 		other = name_take_locked(v, to, new_name, &drop[1]);
-		if (n) {
+		if (n && is_below_locked(to, n)) {
+			r = -EUCLEAN;
+		} else if (n) {
 			name_insert_locked(v, there, n);
 			there = NULL;
 		}
-		if (other && exchange) {
+		if (other && exchange && is_below_locked(from, other)) {
+			r = -EUCLEAN;
+		} else if (other && exchange) {
 			name_insert_locked(v, here, other);
 			here = NULL;
 		}
@@ -464,7 +493,7 @@ int node_name_move(struct alt_node *from, const char *name, struct alt_node *to,
 	alt_node_unref(drop[1]);
 	alt_node_unref(n);
 	alt_node_unref(other);
-	return 0;
+	return r;
 }
 
 static int path_locked(const struct alt_node *n, const char *last, char *buf, size_t size)

@@ -28,6 +28,13 @@ static const uint8_t makes_entry[ALT_OP_COUNT] = {
 	[ALT_OP_CREATE] = 1, [ALT_OP_TMPFILE] = 1,
 };
 
+/* These are about a directory. */
+static const uint8_t needs_directory[ALT_OP_COUNT] = {
+	[ALT_OP_LOOKUP] = 1, [ALT_OP_MKNOD] = 1, [ALT_OP_MKDIR] = 1, [ALT_OP_SYMLINK] = 1, [ALT_OP_LINK] = 1, [ALT_OP_UNLINK] = 1,
+	[ALT_OP_RMDIR] = 1, [ALT_OP_RENAME] = 1, [ALT_OP_CREATE] = 1, [ALT_OP_TMPFILE] = 1, [ALT_OP_OPENDIR] = 1,
+	[ALT_OP_READDIR] = 1,
+};
+
 struct op *op_new(struct alt_volume *v)
 {
 	struct op *op = calloc(1, sizeof *op);
@@ -114,7 +121,11 @@ static int other_resolve(struct op *op)
 	case ALT_OP_RENAME:
 	case ALT_OP_LINK:
 		p->other = node_get(op->pub.volume, op->rq.other_nodeid);
-		return p->other ? 0 : -ESTALE;
+		if (!p->other)
+			return -ESTALE;
+		if (op->pub.code == ALT_OP_RENAME && p->other->rec.type != S_IFDIR)
+			return -ENOTDIR;
+		return op->pub.code == ALT_OP_LINK && p->other->rec.type == S_IFDIR ? -EPERM : 0;
 	default:
 		return 0;
 	}
@@ -146,6 +157,8 @@ int op_resolve(struct op *op)
 	op->pub.node = node_get(v, code == ALT_OP_STATFS ? IO_ROOT_ID : op->rq.nodeid);
 	if (!op->pub.node)
 		return -ESTALE;
+	if (needs_directory[code] && op->pub.node->rec.type != S_IFDIR)
+		return -ENOTDIR;
 	if (op->rq.has_fh) {
 		op->pub.file = file_get(v, op->rq.fh);
 		if (!op->pub.file && needs_file[code])

@@ -595,10 +595,46 @@ static void files_left_open_are_released_at_the_end_of_the_volume(void **state)
 	assert_int_equal(begin(state), 0);
 }
 
+/* What a damaged file system, or a kernel gone mad, may say. */
+static void nothing_stands_below_itself(void **state)
+{
+	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3), *c = dir_in(b, "c", 4);
+
+	assert_int_equal(node_name_bind(c, "a", a), -EUCLEAN);
+	assert_int_equal(node_name_bind(a, "a", a), -EUCLEAN);
+	assert_int_equal(node_name_bind(c, "root", v->root), -EUCLEAN);
+	assert_int_equal(node_name_move(a, "b", c, "x", false), -EUCLEAN);
+	assert_int_equal(node_name_bind(a, "b", b), 0);
+	assert_int_equal(node_name_move(v->root, "a", b, "c", true), -EUCLEAN);
+	node_forget(v, a->rec.number, 1);
+	node_forget(v, b->rec.number, 1);
+	node_forget(v, c->rec.number, 1);
+	assert_int_equal(v->nodes, 1);
+}
+
+/*
+ * Below us, a/b became b and then a became b/a. Nobody told, but both were looked up: the old names would be a circle that
+ * holds itself.
+ */
+static void a_directory_that_was_moved_unseen_loses_its_old_name(void **state)
+{
+	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3);
+
+	assert_int_equal(node_name_bind(v->root, "b", b), 0);
+	assert_int_equal(node_name_bind(b, "a", a), 0);
+	expect_path(b, "/b");
+	expect_path(a, "/b/a");
+	node_forget(v, a->rec.number, 1);
+	node_forget(v, b->rec.number, 1);
+	assert_int_equal(v->nodes, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test_case(a_path_is_the_names_up_to_the_root),
+		test_case(nothing_stands_below_itself),
+		test_case(a_directory_that_was_moved_unseen_loses_its_old_name),
 		test_case(a_path_fits_to_the_byte_or_is_too_long),
 		test_case(a_file_with_several_names_has_the_latest),
 		test_case(a_name_that_goes_to_another_leaves_the_first),

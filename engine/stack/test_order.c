@@ -34,7 +34,7 @@ static struct op *any_op(enum alt_op_code code, struct alt_file *f, struct alt_f
 	else
 		op = t_op(code, 1, "new");
 	op->rq.params.new_name = "newer";
-	op->rq.other_nodeid = 1;
+	op->rq.other_nodeid = code == ALT_OP_LINK ? f->node->rec.number : 1;
 	op->rq.other_fh = f->number;
 	return op;
 }
