@@ -21,7 +21,7 @@ struct plan {
 	struct server_plan p;
 	struct server_filter filters[FILTERS_MAX];
 	struct cli_spec specs[FILTERS_MAX];
-	char fs[64], arg[PATH_MAX], target[PATH_MAX];
+	char fs[PATH_MAX], arg[PATH_MAX], target[PATH_MAX];
 	char *options;                   /* of the file system, comma separated */
 };
 

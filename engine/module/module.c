@@ -8,6 +8,9 @@
  * A record leaves the list only when the code has left memory, so a load can say what is in its way.
  */
 #include "module/module.h"
+#include "module/elf.h"
+#include <altitude/filesystem.h>
+#include <altitude/filter.h>
 #include <altitude/ntstatus.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -194,6 +197,25 @@ static int kind_wrong(const struct module *m, uint32_t kind, struct alt_error *e
 				kind < 4 ? kind_names[kind] : "?", kind_names[m->kind]);
 }
 
+/* The tables grow at their end: one of another size was made by other headers, and would be read past its own. */
+static int check_registration(const struct module *m, struct alt_error *err)
+{
+	const struct alt_filter_registration *filter = m->descriptor->registration;
+	const struct alt_filesystem_registration *fs = m->descriptor->registration;
+	size_t want = m->kind == ALT_MODULE_FILTER ? sizeof(*filter) : m->kind == ALT_MODULE_FILESYSTEM ? sizeof(*fs) : 0;
+
+	if (!want)
+		return 0;
+	if (filter->size != want)                /* the first member of both */
+		return alt_error_status(err, STATUS_INVALID_PARAMETER,
+					"module '%s' was made with other headers: its table has %zu bytes, this program's %zu; build it again",
+					m->path, filter->size, want);
+	if (m->kind == ALT_MODULE_FILTER ? !filter->name : !fs->name || !fs->mount)
+		return alt_error_status(err, STATUS_INVALID_PARAMETER, "module '%s' registers no %s", m->path,
+					m->kind == ALT_MODULE_FILESYSTEM && fs->name ? "mount function" : "name");
+	return 0;
+}
+
 static int check_descriptor(const struct module *m, struct alt_error *err)
 {
 	const struct alt_module *d = m->descriptor;
@@ -209,7 +231,7 @@ static int check_descriptor(const struct module *m, struct alt_error *err)
 		return kind_wrong(m, d->kind, err);
 	if (!d->registration)
 		return alt_error_status(err, STATUS_INVALID_PARAMETER, "module '%s' registers nothing", m->path);
-	return 0;
+	return check_registration(m, err);
 }
 
 /* The pinned descriptor is compared with the name once more, so a swap between check and load is seen. */
@@ -244,6 +266,8 @@ static int open_code(struct module *m, struct alt_error *err)
 	if (fd < 0)
 		return alt_error_set(err, -errno, "cannot open module '%s': %s", m->path, strerror(errno));
 	r = check_file(fd, m->path, err);
+	if (!r)
+		r = elf_check(fd, m->path, err);
 	if (!r)
 		r = same_file(fd, m->path, err);
 	if (!r && kind_in_use(m))
