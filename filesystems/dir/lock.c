@@ -38,6 +38,7 @@ struct lock_owner {
 	uint64_t id;
 	int fd;                          /* its own open file description */
 	bool unflushed;                  /* locked through a file whose closes nobody tells of */
+	const struct dir_file *file;     /* by which it locked last; never followed */
 	struct lock_range *ranges;
 };
 
@@ -56,6 +57,15 @@ static struct lock_owner *owner_find_locked(const struct dir_pin *pin, uint64_t 
 	struct lock_owner *owner = pin->owners;
 
 	while (owner && owner->id != id)
+		owner = owner->next;
+	return owner;
+}
+
+static struct lock_owner *owner_by_file_locked(const struct dir_pin *pin, const struct dir_file *file)
+{
+	struct lock_owner *owner = pin->owners;
+
+	while (owner && owner->file != file)
 		owner = owner->next;
 	return owner;
 }
@@ -266,8 +276,22 @@ static int locker_add_locked(struct dir_file *file, struct lock_owner *owner)
 	return 0;
 }
 
+/*
+ * A file is closed for good. A process has dropped its locks when it closed the file; whoever has one still is the open file
+ * itself (F_OFD_SETLK), which no message names. A flock(2) lock would stay with the kernel, which holds the descriptor as
+ * long as the data of another open passes through it.
+ */
 void lock_release(struct dir_file *file)
 {
+	struct dir_pin *pin = file->pin;
+	struct lock_owner *owner;
+
+	flock(file->fd, LOCK_UN);
+	pthread_mutex_lock(&pin->lock);
+	while ((owner = owner_by_file_locked(pin, file)))
+		owner_drop_locked(pin, owner->id);
+	pthread_mutex_unlock(&pin->lock);
+	waiter_kick(pin->volume);
 	for (unsigned i = 0; i < file->locker_count; i++)
 		lock_drop(file->pin, file->lockers[i]);
 	free(file->lockers);
@@ -304,8 +328,10 @@ static int range_lock(struct dir_file *file, const struct alt_lock *lock)
 		r = owner_get_locked(pin, lock->owner, &owner);
 		if (r == 0 && file->unflushed)
 			r = locker_add_locked(file, owner);
-		if (r == 0)
+		if (r == 0) {
+			owner->file = file;
 			r = range_lock_locked(pin, owner, lock);
+		}
 		else if (r < 0 && (owner = owner_find_locked(pin, lock->owner)))
 			owner_trim_locked(pin, owner);
 	} while (r == -EAGAIN && dead_drop_locked(pin));
