@@ -285,16 +285,22 @@ void lock_release(struct dir_file *file)
 {
 	struct dir_pin *pin = file->pin;
 	struct lock_owner *owner;
+	bool dropped;
 
-	flock(file->fd, LOCK_UN);
 	pthread_mutex_lock(&pin->lock);
-	while ((owner = owner_by_file_locked(pin, file)))
+	dropped = file->flocked;
+	if (file->flocked)
+		flock(file->fd, LOCK_UN);
+	while ((owner = owner_by_file_locked(pin, file))) {
 		owner_drop_locked(pin, owner->id);
-	pthread_mutex_unlock(&pin->lock);
-	waiter_kick(pin->volume);
+		dropped = true;
+	}
 	for (unsigned i = 0; i < file->locker_count; i++)
-		lock_drop(file->pin, file->lockers[i]);
+		dropped |= owner_drop_locked(pin, file->lockers[i]);
+	pthread_mutex_unlock(&pin->lock);
 	free(file->lockers);
+	if (dropped)
+		waiter_kick(pin->volume);
 }
 
 /* Drop what the dead left behind; whether there was anything. */
@@ -340,10 +346,13 @@ unlock:
 	return r;
 }
 
-static int whole_lock(const struct dir_file *file, uint32_t type)
+static int whole_lock(struct dir_file *file, uint32_t type)
 {
 	int how = type == F_RDLCK ? LOCK_SH : type == F_WRLCK ? LOCK_EX : LOCK_UN;
 
+	pthread_mutex_lock(&file->pin->lock);
+	file->flocked = true;
+	pthread_mutex_unlock(&file->pin->lock);
 	return flock(file->fd, how | LOCK_NB) < 0 ? -errno : 0;
 }
 

@@ -68,6 +68,7 @@ struct dir_file {
 	int fd;
 	struct dir_pin *pin;
 	bool mappable;                   /* opened for reading and writing */
+	bool flocked;                    /* [pin.lock] a flock(2) lock was asked for */
 	bool unflushed;                  /* nobody tells of each close(2) */
 	uint64_t *lockers;               /* [pin.lock] owners that locked through an unflushed one; lock.c */
 	unsigned locker_count;           /* [pin.lock] */

@@ -101,6 +101,6 @@ def module(tmp_path):
 
 
 @pytest.fixture
-def program(tmp_path):
-    """A C program of this folder, compiled."""
-    return lambda name: compile_c(HERE / f"{name}.c", tmp_path / name, "-pthread")
+def program():
+    """A C program of this folder, as the build made it."""
+    return lambda name: fixtures.BUILD / "tests" / name
