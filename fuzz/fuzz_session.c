@@ -7,6 +7,7 @@
  */
 #include <altitude/queue.h>
 
+#include <io/slot.h>
 #include <session/test_kernel.h>
 #include <wire/test_sample.h>
 
@@ -89,7 +90,7 @@ static struct alt_file *any_file(void)
 	struct alt_file *f = NULL;
 
 	for (int look = 0; look < 8 && !f && k.volume->file_slots.count; look++)
-		f = k.volume->file_slots.slot[draw(32)];
+		f = slot_at_locked(&k.volume->file_slots, draw(32));
 	return f;
 }
 
@@ -225,7 +226,7 @@ static void give_back(void)
 
 	alt_queue_disable(parked);
 	for (uint32_t i = 0; i < k.volume->file_slots.count; i++) {
-		struct alt_file *f = k.volume->file_slots.slot[i];
+		struct alt_file *f = slot_at_locked(&k.volume->file_slots, i);
 		struct fuse_release_in in = { .fh = f ? f->number : 0 };
 
 		if (f)

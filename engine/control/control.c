@@ -245,8 +245,12 @@ static int do_mount_add(struct server *s, json_t *in, json_t *out, struct alt_er
 		return r;
 	pthread_mutex_lock(&s->lock);
 	n = points_count_locked(s);
-	r = n < SERVER_POINTS_MAX ? mount_add(s->points[0], target, err) :
-		alt_error_set(err, -ENOSPC, "'%s' has %d mounting points already", s->volume->name, n);
+	if (!n)
+		r = alt_error_set(err, -ENODEV, "'%s' has no mounting point left to be seen through; mount it anew", s->volume->name);
+	else if (n == SERVER_POINTS_MAX)
+		r = alt_error_set(err, -ENOSPC, "'%s' has %d mounting points already", s->volume->name, n);
+	else
+		r = mount_add(s->points[0], target, err);
 	if (!r) {
 		s->points[n] = strdup(target);
 		s->point_ids[n] = mount_id(target);

@@ -1,25 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/slot.h"
 
-#include <stdlib.h>
 #include <sys/stat.h>
 
 struct alt_file *file_new(struct alt_node *n, uint32_t flags)
 {
-	struct alt_file *f = calloc(1, sizeof *f);
+	uint64_t number;
+	struct alt_file *f = slot_new(n->volume, &n->volume->file_slots, &number);
 
 	if (!f)
 		return NULL;
-	f->number = slot_new(n->volume, &n->volume->file_slots, f);
-	if (!f->number) {
-		free(f);
-		return NULL;
-	}
+	f->number = number;
 	f->node = n;
 	f->flags = flags;
 	alt_node_ref(n);
-	atomic_fetch_add(&n->opens, 1);
-	atomic_init(&f->refs, 1);
+	atomic_store(&f->refs, 1); /* from here on it can be found */
 	return f;
 }
 
@@ -39,13 +34,15 @@ struct alt_file *file_get(struct alt_volume *v, uint64_t number)
 
 void file_unref(struct alt_file *f)
 {
+	struct alt_volume *v;
+
 	if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
-	contexts_drop(&f->contexts, f->node->volume, NULL); /* first: whoever looks for contexts finds them by the slot */
-	slot_free(f->node->volume, &f->node->volume->file_slots, f->number);
-	atomic_fetch_sub(&f->node->opens, 1);
+	v = f->node->volume;
+	contexts_drop(&f->contexts, v, NULL); /* first: whoever looks for contexts finds them by the slot */
+	slot_hide(v, &v->file_slots, f->number);
 	alt_node_unref(f->node);
-	free(f);
+	slot_free(v, &v->file_slots, f->number);
 }
 
 void file_abandon(struct alt_file *f)

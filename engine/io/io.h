@@ -38,19 +38,18 @@ struct alt_node {
 		uint64_t number;
 		_Atomic uint64_t lookups;        /* how often the kernel was told */
 		uint32_t type;                   /* S_IFMT part of the mode */
+		uint32_t children;               /* [volume.tree] names that have it as their parent */
 	} rec;
 	struct alt_volume *volume;
 	void *data;                              /* the file system's */
-	_Atomic uint32_t refs;                   /* lookups > 0 counts one; operations, files and children's names one each */
 	struct io_name *names;                   /* [volume.tree] this node's names, latest first */
-	uint32_t children;                       /* [volume.tree] names that have it as their parent */
 	struct context *contexts;                /* [volume.contexts_lock] */
 	struct alt_node *hash_next;              /* [volume.tree] chain by key */
 	const struct alt_filesystem_registration *owner; /* who serves it; an instance's table when grafted */
-	_Atomic uint32_t opens;                  /* open files */
+	_Atomic uint32_t refs;                   /* lookups > 0 counts one; operations, files and children's names one each */
 	/* How the kernel serves the opens; see session/passthrough.c. [volume.modes_lock] */
-	uint32_t through, cached;                /* opens straight to the backing file; all others */
-	int32_t backing_id;                      /* while through > 0 */
+	int32_t modal;                           /* > 0: opens straight to the backing file; < 0: all others */
+	int32_t backing_id;                      /* while modal > 0 */
 };
 
 struct alt_file {
@@ -88,8 +87,13 @@ struct alt_volume {
 	size_t buckets, name_buckets, nodes, name_count; /* [tree] */
 	_Atomic size_t gone;                     /* nodes, since memory was given back last */
 	pthread_mutex_t slots_lock;
-	struct slot_table { void **slot; uint32_t *generation; uint32_t *free; uint32_t count, used, free_count; }
-		node_slots, file_slots;          /* [slots_lock] */
+	struct slot_table {                      /* [slots_lock] see slot.c */
+		char **block;
+		uint32_t *generation;
+		uint64_t *taken, *shown;         /* a bit each */
+		size_t size;                     /* of an object */
+		uint32_t count, hint;            /* places; word of @taken below which all are */
+	} node_slots, file_slots;
 	pthread_mutex_t contexts_lock;
 	struct context *contexts;
 
@@ -207,6 +211,7 @@ struct notice {
 int notices_start(struct alt_volume *v);
 void notices_stop(struct alt_volume *v);         /* notices_take() answers NULL from here on */
 void notices_free(struct alt_volume *v);
+void notices_listen(struct alt_volume *v);    /* notices are kept from here on */
 struct notice *notices_take(struct alt_volume *v); /* waits; to be freed; NULL at the end */
 void notice_all(struct alt_volume *v, bool data);
 /* Number of the node in slot @i, 0 for none; false when there is no such slot: to walk all of them. */

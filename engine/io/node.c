@@ -25,6 +25,8 @@ struct io_name {
 	char text[];
 };
 
+#define NODES_PER_BUCKET 2u     /* on average, at most */
+
 static uint32_t hash_bytes(uint64_t seed, const char *s)
 {
 	uint64_t h = seed * 0x9e3779b97f4a7c15ull ^ 0xcbf29ce484222325ull;
@@ -123,7 +125,7 @@ static struct alt_node *name_remove_locked(struct alt_volume *v, struct io_name 
 		;
 	*of = name->next;
 	v->name_count--;
-	parent->children--;
+	parent->rec.children--;
 	free(name);
 	return parent;
 }
@@ -154,8 +156,10 @@ static void memory_give_back(struct alt_volume *v, size_t left)
 
 	if (gone < GONE_LEAST || gone < left)
 		return;
-	if (atomic_compare_exchange_strong(&v->gone, &gone, 0))
-		malloc_trim(0);
+	if (!atomic_compare_exchange_strong(&v->gone, &gone, 0))
+		return;
+	slot_trim(v, &v->node_slots);
+	malloc_trim(0);
 }
 
 void alt_node_unref(struct alt_node *n)
@@ -173,7 +177,7 @@ void alt_node_unref(struct alt_node *n)
 		left = v->nodes;
 		pthread_rwlock_unlock(&v->tree);
 		contexts_drop(&n->contexts, v, NULL); /* first: whoever looks for contexts finds them by the slot */
-		slot_free(v, &v->node_slots, n->rec.number);
+		slot_hide(v, &v->node_slots, n->rec.number);
 		/* Names go in batches: their parents are counted, and may go in turn. */
 		do {
 			count = 0;
@@ -188,7 +192,7 @@ void alt_node_unref(struct alt_node *n)
 		} while (count == 16);
 		if (n->owner->forget && n->data)
 			n->owner->forget(v, n->rec.key, n->data);
-		free(n);
+		slot_free(v, &v->node_slots, n->rec.number);
 		memory_give_back(v, left);
 		n = count ? parents[count - 1] : NULL;
 	}
@@ -229,40 +233,43 @@ static void data_drop(struct alt_volume *v, const struct alt_entry *e, const str
 		owner->forget(v, e->key, e->data);
 }
 
+static struct alt_node *node_new_locked(struct alt_volume *v, const struct alt_entry *e,
+					const struct alt_filesystem_registration *owner)
+{
+	struct alt_node **at, *n;
+	uint64_t number;
+
+	if (v->nodes >= v->buckets * NODES_PER_BUCKET)
+		keys_grow_locked(v);
+	n = v->buckets ? slot_new(v, &v->node_slots, &number) : NULL;
+	if (!n)
+		return NULL;
+	n->rec.key = e->key;
+	n->rec.type = e->attr.mode & S_IFMT;
+	n->rec.number = number;
+	n->volume = v;
+	n->data = e->data;
+	n->owner = owner;
+	atomic_store(&n->refs, 1);
+	at = &v->by_key[hash_key(e->key) & (v->buckets - 1)];
+	n->hash_next = *at;
+	*at = n;
+	v->nodes++;
+	return n;
+}
+
 struct alt_node *node_intern(struct alt_volume *v, const struct alt_entry *e,
 			     const struct alt_filesystem_registration *owner)
 {
-	struct alt_node *n, *fresh = calloc(1, sizeof *fresh);
-
-	if (!fresh) {
-		data_drop(v, e, NULL);
-		return NULL;
-	}
-	fresh->volume = v;
-	fresh->rec.key = e->key;
-	fresh->rec.type = e->attr.mode & S_IFMT;
-	fresh->data = e->data;
-	fresh->owner = owner;
-	atomic_init(&fresh->refs, 1);
+	struct alt_node *n, *fresh = NULL;
 
 	pthread_rwlock_wrlock(&v->tree);
-	n = key_find_locked(v, e->key, fresh->rec.type);
-	if (!n) {
-		if (v->nodes >= v->buckets)
-			keys_grow_locked(v);
-		fresh->rec.number = v->buckets ? slot_new(v, &v->node_slots, fresh) : 0;
-		if (fresh->rec.number) {
-			struct alt_node **at = &v->by_key[hash_key(e->key) & (v->buckets - 1)];
-
-			fresh->hash_next = *at;
-			*at = fresh;
-			v->nodes++;
-			pthread_rwlock_unlock(&v->tree);
-			return fresh;
-		}
-	}
+	n = key_find_locked(v, e->key, e->attr.mode & S_IFMT);
+	if (!n)
+		fresh = node_new_locked(v, e, owner);
 	pthread_rwlock_unlock(&v->tree);
-	free(fresh);
+	if (fresh)
+		return fresh;
 	data_drop(v, e, n);
 	return n;
 }
@@ -363,7 +370,7 @@ static void name_insert_locked(struct alt_volume *v, struct io_name *name, struc
 	name->next = n->names;
 	n->names = name;
 	v->name_count++;
-	name->parent->children++;
+	name->parent->rec.children++;
 }
 
 /*
@@ -374,7 +381,7 @@ static bool is_below_locked(const struct alt_node *n, const struct alt_node *top
 {
 	if (n == top)
 		return true;
-	while (n && n != top && top->children)
+	while (n && n != top && top->rec.children)
 		n = n->names ? n->names->parent : NULL;
 	return n == top;
 }
@@ -397,7 +404,7 @@ int node_name_bind(struct alt_node *parent, const char *text, struct alt_node *n
 	if (!name)
 		return -ENOMEM;
 	pthread_rwlock_wrlock(&v->tree);
-	if (v->name_count >= v->name_buckets)
+	if (v->name_count >= v->name_buckets * NODES_PER_BUCKET)
 		names_grow_locked(v);
 	if (!v->name_buckets) {
 		pthread_rwlock_unlock(&v->tree);

@@ -108,13 +108,19 @@ static void notice_add(struct alt_volume *v, enum notice_kind kind, uint64_t num
 	pthread_mutex_unlock(&q->lock);
 }
 
+void notices_listen(struct alt_volume *v)
+{
+	pthread_mutex_lock(&v->notices->lock);
+	v->notices->listening = true;
+	pthread_mutex_unlock(&v->notices->lock);
+}
+
 struct notice *notices_take(struct alt_volume *v)
 {
 	struct notices *q = v->notices;
 	struct notice *n = NULL;
 
 	pthread_mutex_lock(&q->lock);
-	q->listening = true;
 	while (!q->stopping && !q->all && !q->first)
 		pthread_cond_wait(&q->changed, &q->lock);
 	if (q->stopping) {

@@ -246,9 +246,7 @@ static int entry_settle(struct op *op, const struct alt_params *p)
 	if (pub->r.file) {
 		alt_node_ref(n);
 		alt_node_unref(pub->r.file->node);
-		atomic_fetch_sub(&pub->r.file->node->opens, 1);
 		pub->r.file->node = n;
-		atomic_fetch_add(&n->opens, 1);
 	}
 	return 0;
 }

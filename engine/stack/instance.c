@@ -193,7 +193,7 @@ static void contexts_drop_all(struct alt_instance *in)
 	contexts_drop(&v->contexts, v, in);
 	pthread_mutex_lock(&v->slots_lock);
 	for (uint32_t i = 0; i < v->node_slots.count; i++) {
-		struct alt_node *n = v->node_slots.slot[i];
+		struct alt_node *n = slot_at_locked(&v->node_slots, i);
 
 		gone = n ? contexts_unlink(&n->contexts, v, in) : NULL;
 		pthread_mutex_unlock(&v->slots_lock);
@@ -201,7 +201,7 @@ static void contexts_drop_all(struct alt_instance *in)
 		pthread_mutex_lock(&v->slots_lock);
 	}
 	for (uint32_t i = 0; i < v->file_slots.count; i++) {
-		struct alt_file *f = v->file_slots.slot[i];
+		struct alt_file *f = slot_at_locked(&v->file_slots, i);
 
 		gone = f ? contexts_unlink(&f->contexts, v, in) : NULL;
 		pthread_mutex_unlock(&v->slots_lock);
