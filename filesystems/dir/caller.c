@@ -56,6 +56,8 @@ static int groups_take(struct caller *caller, const struct alt_op *op)
 
 static int ids_take(struct caller *caller, const struct alt_op *op)
 {
+	if (!op->caller.uid && op->caller.gid == caller->volume->gid)
+		return 0; /* the server's own */
 	caller->ids = true;
 	syscall(SYS_setfsgid, op->caller.gid);
 	if (op->caller.uid)
@@ -89,8 +91,8 @@ void caller_leave(struct caller *caller)
 	int saved = errno;
 
 	if (caller->ids) {
-		syscall(SYS_setfsuid, geteuid());
-		syscall(SYS_setfsgid, getegid());
+		syscall(SYS_setfsuid, 0);
+		syscall(SYS_setfsgid, caller->volume->gid);
 	}
 	if (caller->groups && groups_set(caller->volume->group_count, caller->volume->groups) < 0)
 		abort(); /* going on with another user's groups would be worse */

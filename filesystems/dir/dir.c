@@ -74,6 +74,7 @@ static struct dir_volume *volume_new(void)
 	pthread_cond_init(&volume->wait_cond, &attr);
 	pthread_condattr_destroy(&attr);
 	volume->privileged = geteuid() == 0;
+	volume->gid = getegid();
 	if (groups_keep(volume) < 0) {
 		volume_free(volume);
 		return NULL;

@@ -49,10 +49,9 @@ static int flags_below(uint32_t flags)
 }
 
 /* Make @fd the open file's; takes @fd, also on failure. */
-static int file_set(struct alt_op *op, struct alt_file *to, int fd, struct dir_pin *pin)
+static int file_set(struct alt_op *op, struct alt_file *to, int fd, mode_t mode, struct dir_pin *pin)
 {
 	struct dir_file *file = file_new(fd, pin);
-	struct stat st;
 
 	if (!file) {
 		close(fd);
@@ -66,7 +65,7 @@ static int file_set(struct alt_op *op, struct alt_file *to, int fd, struct dir_p
 		op->r.open |= ALT_OPEN_NOFLUSH;
 	alt_file_set_data(to, file);
 	/* What a write does to set-user-id and set-group-id depends on who writes: such a write is to come here. */
-	if (fstat(fd, &st) == 0 && !(st.st_mode & (S_ISUID | S_ISGID)))
+	if (!(mode & (S_ISUID | S_ISGID)))
 		alt_op_set_backing(op, fd);
 	return 0;
 }
@@ -86,6 +85,7 @@ int dir_open(struct alt_op *op)
 {
 	SCOPED_PIN pin = NULL;
 	int flags = flags_below(op->p->flags);
+	struct stat st;
 	int r = pin_get(dir_volume(op), op->node, &pin);
 
 	if (r < 0)
@@ -98,7 +98,9 @@ int dir_open(struct alt_op *op)
 		r = reopen(dir_volume(op), pin->fd, flags);
 	if (r == -EPERM && op->p->flags & O_APPEND) /* an append-only file (chattr +a) is opened so or not at all */
 		r = reopen(dir_volume(op), pin->fd, flags | O_APPEND);
-	return r < 0 ? r : file_set(op, op->file, r, pin);
+	if (r < 0)
+		return r;
+	return file_set(op, op->file, r, fstat(r, &st) < 0 ? S_ISUID : st.st_mode, pin);
 }
 
 /* Open by name as the caller; @flags are below's. */
@@ -113,36 +115,40 @@ static int open_as_caller(struct alt_op *op, int dirfd, const char *name, int fl
 	return r < 0 ? -errno : r;
 }
 
-/* What is surely new is the caller's to write, and is opened for that as any file is. */
-static int create_new(struct alt_op *op, int dirfd, int flags)
-{
-	bool writes = dir_volume(op)->watch && (flags & O_ACCMODE) != O_RDONLY;
-	int fd = open_as_caller(op, dirfd, op->p->name, (writes ? (flags & ~(O_ACCMODE | O_TRUNC)) : flags) | O_EXCL), r;
-
-	if (fd < 0 || !writes)
-		return fd;
-	r = reopen(dir_volume(op), fd, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW));
-	close(fd);
-	return r;
-}
-
-/* Answer with a file that was just made; takes @fd. */
-static int answer_new(struct alt_op *op, int fd)
+/* Answer with a file that was just made; takes @fd, and @pinned, another descriptor of it, or -1. */
+static int answer_new(struct alt_op *op, int fd, int pinned)
 {
 	SCOPED_PIN pin = NULL;
-	int r = entry_fill(dir_volume(op), fd, "", &op->r.entry);
+	struct alt_entry *entry = &op->r.entry;
+	int r = entry_fill(dir_volume(op), fd, "", entry);
 
-	if (r == 0 && !S_ISREG(op->r.entry.attr.mode))
+	if (r == 0 && !S_ISREG(entry->attr.mode))
 		r = -ESTALE; /* something else took the name meanwhile */
+	if (r < 0 && pinned >= 0)
+		close(pinned);
 	if (r == 0)
-		r = pin_of_fd(dir_volume(op), fd, &pin);
+		r = pinned < 0 ? pin_of_fd(dir_volume(op), fd, &pin) : pin_of_entry(dir_volume(op), pinned, entry, &pin);
 	if (r < 0) {
 		close(fd);
 		return r;
 	}
-	r = file_set(op, op->r.file, fd, pin);
-	watch_lifetime(dir_volume(op), &op->r.entry); /* now that it is open */
+	r = file_set(op, op->r.file, fd, entry->attr.mode, pin);
+	watch_lifetime(dir_volume(op), entry); /* now that it is open */
 	return r;
+}
+
+/* What is surely new is the caller's to write, and is opened for that as any file is. */
+static int create_new(struct alt_op *op, int dirfd, int flags)
+{
+	bool writes = dir_volume(op)->watch && (flags & O_ACCMODE) != O_RDONLY;
+	int made = open_as_caller(op, dirfd, op->p->name, (writes ? (flags & ~(O_ACCMODE | O_TRUNC)) : flags) | O_EXCL), fd;
+
+	if (made < 0 || !writes)
+		return made < 0 ? made : answer_new(op, made, -1);
+	fd = reopen(dir_volume(op), made, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW));
+	if (fd < 0)
+		close(made);
+	return fd < 0 ? fd : answer_new(op, fd, made);
 }
 
 int dir_create(struct alt_op *op)
@@ -157,9 +163,10 @@ int dir_create(struct alt_op *op)
 	r = pin_get(dir_volume(op), op->node, &dir);
 	if (r == 0)
 		r = create_new(op, dir->fd, flags);
-	if (r == -EEXIST && !(flags & O_EXCL))
-		r = open_as_caller(op, dir->fd, name, flags);
-	return r < 0 ? r : answer_new(op, r);
+	if (r != -EEXIST || flags & O_EXCL)
+		return r;
+	r = open_as_caller(op, dir->fd, name, flags);
+	return r < 0 ? r : answer_new(op, r, -1);
 }
 
 int dir_tmpfile(struct alt_op *op)
@@ -170,7 +177,7 @@ int dir_tmpfile(struct alt_op *op)
 
 	if (r == 0)
 		r = open_as_caller(op, dir->fd, ".", flags);
-	return r < 0 ? r : answer_new(op, r);
+	return r < 0 ? r : answer_new(op, r, -1);
 }
 
 /* The page cache reads the page around a small write, of a file opened for writing only too. */

@@ -186,25 +186,25 @@ bool pin_is_mappable(struct dir_volume *volume, struct alt_key key)
 	return mappable;
 }
 
-static struct dir_pin *pin_new(struct dir_volume *volume, int fd, const struct stat *st)
+static struct dir_pin *pin_new(struct dir_volume *volume, int fd, struct alt_key key, mode_t mode)
 {
 	struct dir_pin *pin = calloc(1, sizeof(*pin));
 
 	if (!pin)
 		return NULL;
 	pin->volume = volume;
-	pin->key = (struct alt_key){ .id = st->st_ino, .dev = st->st_dev };
-	pin->type = st->st_mode & S_IFMT;
+	pin->key = key;
+	pin->type = mode & S_IFMT;
 	pin->refs = 1;
 	pin->fd = fd;
 	pthread_mutex_init(&pin->lock, NULL);
 	return pin;
 }
 
-/* Put an O_PATH descriptor into the table. Takes @fd, also on failure. */
-static int pin_add(struct dir_volume *volume, int fd, const struct stat *st, struct dir_pin **ret)
+/* Put a descriptor into the table. Takes @fd, also on failure. */
+static int pin_add(struct dir_volume *volume, int fd, struct alt_key key, mode_t mode, struct dir_pin **ret)
 {
-	struct dir_pin *pin = pin_new(volume, fd, st), *there, *out;
+	struct dir_pin *pin = pin_new(volume, fd, key, mode), *there, *out;
 
 	if (!pin) {
 		close(fd);
@@ -229,6 +229,11 @@ static int pin_add(struct dir_volume *volume, int fd, const struct stat *st, str
 	return 0;
 }
 
+static struct alt_key key_of(const struct stat *st)
+{
+	return (struct alt_key){ .id = st->st_ino, .dev = st->st_dev };
+}
+
 int pin_of_fd(struct dir_volume *volume, int fd, struct dir_pin **ret)
 {
 	struct stat st;
@@ -236,13 +241,18 @@ int pin_of_fd(struct dir_volume *volume, int fd, struct dir_pin **ret)
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	*ret = pin_find(volume, (struct alt_key){ .id = st.st_ino, .dev = st.st_dev });
+	*ret = pin_find(volume, key_of(&st));
 	if (*ret)
 		return 0;
 	path_fd = open(fd_path(fd).text, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
 		return -errno;
-	return pin_add(volume, path_fd, &st, ret);
+	return pin_add(volume, path_fd, key_of(&st), st.st_mode, ret);
+}
+
+int pin_of_entry(struct dir_volume *volume, int fd, const struct alt_entry *entry, struct dir_pin **ret)
+{
+	return pin_add(volume, fd, entry->key, entry->attr.mode, ret);
 }
 
 static int open_beneath(int dirfd, const char *path)
@@ -340,7 +350,7 @@ static int pin_resolve(struct dir_volume *volume, const struct alt_node *node, s
 		close(fd);
 		return -ESTALE;
 	}
-	return pin_add(volume, fd, &st, ret);
+	return pin_add(volume, fd, key, st.st_mode, ret);
 }
 
 int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)

@@ -48,7 +48,7 @@ struct dir_volume {
 	uint64_t clock;                          /* [lock] */
 	struct dir_pin *root;
 	bool privileged;                         /* served as root: acts with the caller's ids */
-	gid_t *groups;                           /* the server's own, to go back to */
+	gid_t gid, *groups;                      /* the server's own, to go back to */
 	int group_count;
 	struct dir_watch *watch;         /* hears of changes below; NULL: nobody does */
 
@@ -108,6 +108,8 @@ int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_p
 
 /** The pin of what @fd is; the table opens its own descriptor, @fd stays the caller's. */
 int pin_of_fd(struct dir_volume *volume, int fd, struct dir_pin **ret);
+/** The same of what @entry tells of @fd; takes @fd, also on failure. */
+int pin_of_entry(struct dir_volume *volume, int fd, const struct alt_entry *entry, struct dir_pin **ret);
 
 void pin_ref(struct dir_pin *pin);
 void pin_put(struct dir_pin *pin);

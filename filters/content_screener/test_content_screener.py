@@ -129,7 +129,7 @@ def test_a_refusal_is_one_line_on_standard_error(mount):
     volume = mount("mem:", "content_screener:name=*.exe")
     refused(lambda: open(volume.mnt / "a\nforged: line.exe", "w"))
     until("it is said", lambda: "refused" in volume.said())
-    assert volume.said().splitlines()[-1:] == ["content_screener: refused create of '/a?forged: line.exe': name matches '*.exe'"]
+    assert volume.said().splitlines()[-1:] == ["altitude: content_screener: refused create of '/a?forged: line.exe': name matches '*.exe'"]
 
 
 def test_lines_that_nobody_watched_are_told_to_be_lost(mount):
