@@ -29,7 +29,8 @@
 #define EVENTS_SIZE 65536u
 #define HANDLES 1024u            /* handles whose key is remembered */
 #define HANDLE_SIZE 48u          /* a longer one is looked at each time */
-#define EVENTS_MANY 64u          /* at once: rest a little, so that the kernel merges those that follow */
+#define EVENTS_MANY 64u          /* at once */
+#define REST_US 1000u            /* after many events, or only our own: each is not worth a wake-up */
 
 static const uint64_t events_wanted = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE |
 	FAN_ONDIR;
@@ -51,6 +52,7 @@ struct dir_watch {
 	dev_t dev;                   /* the file system that is heard */
 	char root[PATH_MAX];         /* resolved */
 	uint64_t mounted;            /* what is mounted below the root, as a hash */
+	pid_t pid;                   /* the server's */
 	pthread_t thread;
 	struct handle_known known[HANDLES];
 	char buf[EVENTS_SIZE];
@@ -211,20 +213,22 @@ static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata
 	}
 }
 
-/* How many there were. */
-static unsigned events_read(struct dir_watch *w)
+/* Whether to rest before the next look. */
+static bool events_read(struct dir_watch *w)
 {
 	ssize_t n = read(w->events, w->buf, sizeof(w->buf));
 	struct fanotify_event_metadata *m = (void *)w->buf;
-	unsigned count = 0;
+	unsigned count = 0, own = 0;
 
 	for (; n > 0 && FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n), count++) {
 		if (m->mask & FAN_Q_OVERFLOW)
 			alt_notify_lost(w->alt);
-		else if (m->pid != getpid())
+		else if (m->pid == w->pid)
+			own++;
+		else
 			event_tell(w, m);
 	}
-	return count;
+	return count > EVENTS_MANY || (count && own == count);
 }
 
 /* ---- what is mounted below ---- */
@@ -269,8 +273,8 @@ static void *watch_main(void *arg)
 	struct pollfd fds[] = { { w->stop, POLLIN }, { w->events, POLLIN }, { w->mounts, POLLPRI } };
 
 	while (poll(fds, 3, -1) < 0 || !fds[0].revents) {
-		if (fds[1].revents && events_read(w) > EVENTS_MANY)
-			usleep(1000);
+		if (fds[1].revents && events_read(w))
+			usleep(REST_US);
 		if (fds[2].revents)
 			mounts_look(w);
 	}
@@ -334,6 +338,7 @@ void watch_start(struct dir_volume *volume, struct alt_volume *alt, const char *
 	if (w) {
 		w->volume = volume;
 		w->alt = alt;
+		w->pid = getpid();
 		w->events = w->own = w->mounts = w->stop = -1;
 		why = watch_open(w, root);
 		volume->watch = w;      /* before the first event */
