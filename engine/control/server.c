@@ -8,38 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct io_option *options_parse(const char *text, char separator)
-{
-	size_t count = 1, n = 0;
-	struct io_option *list;
-
-	for (const char *at = text; at && *at; at++)
-		count += *at == separator;
-	list = calloc(count + 1, sizeof *list);
-	while (list && text && *text) {
-		const char *end = strchrnul(text, separator);
-		const char *equals = memchr(text, '=', end - text);
-		const char *key_end = equals ? equals : end;
-
-		if (end > text) {
-			list[n].key = strndup(text, key_end - text);
-			list[n].value = equals ? strndup(equals + 1, end - equals - 1) : strdup("");
-			n++;
-		}
-		text = *end ? end + 1 : end;
-	}
-	return list;
-}
-
-void options_free(struct io_option *list)
-{
-	for (struct io_option *o = list; o && o->key; o++) {
-		free(o->key);
-		free(o->value);
-	}
-	free(list);
-}
-
 /* By name, or by the path it was loaded from: "/some/where/rot13.so" is called "rot13". */
 static struct alt_filter *filter_find_locked(struct server *s, const char *name)
 {

@@ -52,8 +52,4 @@ int server_attach(struct server *s, const char *filter, const char *instance, co
 uint32_t server_bypass(struct server *s, const char *filter);
 void server_fini(struct server *s);  /* everything, in the order of teardown */
 
-/* Parse "key=value<sep>key..." into an array; "" and NULL give none. NULL only without memory. */
-struct io_option *options_parse(const char *text, char separator);
-void options_free(struct io_option *list);
-
 #endif

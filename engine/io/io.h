@@ -26,6 +26,10 @@ struct context;
 /* A key=value pair from the command line; arrays end with a NULL key. */
 struct io_option { char *key, *value; };
 
+/* Parse "key=value<sep>key..." into an array; "" and NULL give none. NULL only without memory. */
+struct io_option *options_parse(const char *text, char separator);
+void options_free(struct io_option *list);
+
 struct io_name;
 
 /*

@@ -10,15 +10,6 @@
 #define TTL_MAX_MS 86400000u
 #define THREADS_MAX 32u          /* half of what a session can hold: the others are spares */
 
-static void options_free(struct io_option *o)
-{
-	for (struct io_option *at = o; at && at->key; at++) {
-		free(at->key);
-		free(at->value);
-	}
-	free(o);
-}
-
 static int option_number(struct alt_volume *v, const char *key, uint32_t fallback, uint32_t most, const char *what,
 			 uint32_t *ret, struct alt_error *err)
 {

@@ -19,15 +19,6 @@
 
 #define REPORT_LOOKS 300 /* of 10 ms each: every three seconds a drain says what it waits for */
 
-static void options_free(struct io_option *o)
-{
-	for (struct io_option *at = o; at && at->key; at++) {
-		free(at->key);
-		free(at->value);
-	}
-	free(o);
-}
-
 static void instance_free(struct alt_instance *in)
 {
 	if (!in)
