@@ -2,6 +2,7 @@
 """usage: ./run bench [OPTION]... [ROW]...
        ./run bench pair [BATCHES [OPERATIONS]]
        ./run bench memory [NAMES]
+       ./run bench herd [ROUNDS]
 
 Compares altitude with the bare directory and with other mirrors, row by row. Every round runs each contender once, in an
 order that is turned by one each time, so that a slow moment of the machine hits all alike. Speeds are divided by native's
@@ -18,6 +19,7 @@ saw and what it left behind must be what native saw and left.
   -h, --help              this text
 
 'pair' measures, in the stack alone, what filters cost an operation. 'memory' measures what a name costs the server.
+'herd' compares numbers of threads that serve, up to many more than there are CPUs.
 """
 import getopt
 import json
@@ -32,6 +34,7 @@ import tempfile
 import time
 
 import contenders
+import herd
 import memory
 import plot
 import sample
@@ -244,16 +247,25 @@ def run_pair(args):
     return subprocess.run([program, *args], env=contenders.ENV).returncode
 
 
-def run_memory(args):
+def run_on_tmpfs(what, args, fallback, measure):
     if len(args) > 1 or not all(a.isdigit() and int(a) for a in args):
-        raise Usage("memory takes one number, of names")
-    names = int(args[0]) if args else 100_000
+        raise Usage(what)
     place = pathlib.Path(tempfile.mkdtemp(prefix="altitude-bench-", dir=place_of("tmpfs")))
     try:
-        print("\n".join(memory.report(names, memory.measure(place, names))))
+        print("\n".join(measure(place, int(args[0]) if args else fallback)))
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return 0
+
+
+def run_memory(args):
+    return run_on_tmpfs("memory takes one number, of names", args, 100_000,
+                        lambda place, names: memory.report(names, memory.measure(place, names)))
+
+
+def run_herd(args):
+    return run_on_tmpfs("herd takes one number, of rounds", args, 7,
+                        lambda place, rounds: herd.report(herd.measure(place, rounds, say=say)))
 
 
 def parse(argv):
@@ -288,6 +300,8 @@ def main(argv):
             return run_pair(argv[1:])
         if argv[:1] == ["memory"]:
             return run_memory(argv[1:])
+        if argv[:1] == ["herd"]:
+            return run_herd(argv[1:])
         options, wanted = parse(argv)
         if options == "help":
             print(__doc__.strip())

@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE))
 
 import bench                                                                    # noqa: E402
 import contenders                                                               # noqa: E402
+import herd                                                                     # noqa: E402
 import memory                                                                   # noqa: E402
 import plot                                                                     # noqa: E402
 import sample as sources                                                        # noqa: E402
@@ -168,11 +169,11 @@ def rows_step(program, what, row, where, *words):
 
 def test_the_help_names_every_option_and_wrong_ones_are_refused():
     text = run("--help").stdout
-    for word in ("--quick", "--rounds", "--place", "--contender", "--busy", "--out", "--list", "pair", "memory"):
+    for word in ("--quick", "--rounds", "--place", "--contender", "--busy", "--out", "--list", "pair", "memory", "herd"):
         assert word in text
     for wrong, said in ((["--nonsense"], "nonsense"), (["no-such-row"], "no row 'no-such-row'"),
                         (["--contender", "nobody"], "no contender 'nobody'"), (["--place", "/no/such"], "--place /no/such: "),
-                        (["--rounds", "0"], "--rounds 0: "), (["memory", "few"], "memory takes one number")):
+                        (["--rounds", "0"], "--rounds 0: "), (["memory", "few"], "memory takes one number"), (["herd", "0"], "herd takes one number")):
         done = run(*wrong)
         assert done.returncode == 2
         assert done.stderr.startswith("./run bench: ") and said in done.stderr
@@ -338,6 +339,12 @@ def test_the_cost_of_a_pair_is_told_for_each_operation(built):
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^(\w+) +nothing", done.stdout, re.M) == ["getattr", "lookup", "read", "write"]
     assert len(re.findall(r"^ +1 pair +\+ +-?[\d.]+ ns", done.stdout, re.M)) == 4
+
+
+def test_sizes_of_the_herd_are_compared_within_a_round(fuse, tmp_path):
+    rates = herd.measure(tmp_path, 1, seconds=0.05)
+    assert set(rates) == {1, 2, 4, 16} and all(len(mine) == 1 and mine[0] > 0 for mine in rates.values())
+    assert herd.report({1: [10, 40], 2: [20, 20]})[1:] == ["      1               25   0.75", "      2               20   0.75"]
 
 
 def test_memory_of_names_is_told_and_comes_back(fuse, tmp_path):
