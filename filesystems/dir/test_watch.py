@@ -226,6 +226,25 @@ def test_a_file_system_mounted_below_appears_and_goes(pair):
     until(lambda: os.listdir(volume.mnt / "dir"), ["inner"])
 
 
+def test_files_of_a_file_system_mounted_below_are_written_there(pair):
+    """The same kind of file system twice: what tells a file in one must not be asked of the other."""
+    volume, tree = pair
+    if subprocess.run(["mount", "-t", "tmpfs", "none", str(tree / "dir")], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        for n in range(50):
+            (tree / f"outer{n}").write_text("outer")
+        until(lambda: os.listdir(volume.mnt / "dir"), [])
+        for n in range(50):
+            (volume.mnt / "dir" / f"new{n}").write_text(f"inner {n}")
+            with open(volume.mnt / "dir" / f"new{n}", "a") as f:
+                f.write("!")
+        assert [(tree / "dir" / f"new{n}").read_text() for n in range(50)] == [f"inner {n}!" for n in range(50)]
+        assert {(tree / f"outer{n}").read_text() for n in range(50)} == {"outer"}
+    finally:
+        subprocess.run(["umount", str(tree / "dir")], check=True)
+
+
 def test_watching_can_be_left_out(mount, tmp_path):
     tree = tmp_path / "quiet"
     tree.mkdir()

@@ -47,6 +47,7 @@ struct dir_watch {
 	struct alt_volume *alt;
 	int events;                  /* from fanotify_init(2) */
 	int own;                     /* the directory in a mount of our own */
+	int copied;                  /* id of the mount that is a copy of */
 	int mounts;                  /* /proc/self/mountinfo */
 	int stop;                    /* eventfd */
 	dev_t dev;                   /* the file system that is heard */
@@ -98,7 +99,8 @@ int watch_reopen(const struct dir_volume *volume, int fd, int flags)
 	if (!volume->watch)
 		return -EOPNOTSUPP;
 	u.h.handle_bytes = MAX_HANDLE_SZ;
-	if (name_to_handle_at(fd, "", &u.h, &mount_id, AT_EMPTY_PATH) < 0)
+	/* A handle means something in its own file system only: not of one that is mounted further down. */
+	if (name_to_handle_at(fd, "", &u.h, &mount_id, AT_EMPTY_PATH) < 0 || mount_id != volume->watch->copied)
 		return -EOPNOTSUPP;
 	r = open_by_handle_at(volume->watch->own, &u.h, flags);
 	return r < 0 ? -errno : r;
@@ -293,11 +295,15 @@ static void watch_free(struct dir_watch *w)
 	free(w);
 }
 
-/* A descriptor for reading, in a new mount that nobody else is in. */
-static int mount_own(const char *root)
+/* A descriptor for reading, in a new mount that nobody else is in. @ret_copied  id of the mount it is a copy of */
+static int mount_own(int root, int *ret_copied)
 {
-	int tree = open_tree(AT_FDCWD, root, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), fd;
+	struct { struct file_handle h; char room[MAX_HANDLE_SZ]; } u = { .h.handle_bytes = MAX_HANDLE_SZ };
+	int tree, fd;
 
+	if (name_to_handle_at(root, "", &u.h, ret_copied, AT_EMPTY_PATH) < 0)
+		return -1;
+	tree = open_tree(root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 	if (tree < 0)
 		return -1;
 	fd = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -306,17 +312,17 @@ static int mount_own(const char *root)
 }
 
 /* NULL, or why it cannot be. */
-static const char *watch_open(struct dir_watch *w, const char *root)
+static const char *watch_open(struct dir_watch *w)
 {
 	struct stat st;
 
 	if (!w->volume->local)
 		return "a file system of this kind does not tell of all its changes";
-	w->own = mount_own(root);
+	w->own = mount_own(w->volume->root->fd, &w->copied);
 	if (w->own >= 0)
 		w->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_REPORT_FID | FAN_NONBLOCK | FAN_CLOEXEC,
 					  O_RDONLY);
-	if (w->events < 0 || fstat(w->own, &st) < 0 || !realpath(root, w->root) ||
+	if (w->events < 0 || fstat(w->own, &st) < 0 || !realpath(fd_path(w->volume->root->fd).text, w->root) ||
 	    fanotify_mark(w->events, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, events_wanted, w->own, ".") < 0 ||
 	    fanotify_mark(w->events, FAN_MARK_ADD | FAN_MARK_MOUNT | FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY,
 			  FAN_MODIFY | FAN_CLOSE_WRITE, w->own, ".") < 0)
@@ -340,7 +346,7 @@ void watch_start(struct dir_volume *volume, struct alt_volume *alt, const char *
 		w->alt = alt;
 		w->pid = getpid();
 		w->events = w->own = w->mounts = w->stop = -1;
-		why = watch_open(w, root);
+		why = watch_open(w);
 		volume->watch = w;      /* before the first event */
 		if (!why && pthread_create(&w->thread, NULL, watch_main, w))
 			why = "no thread";
