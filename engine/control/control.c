@@ -441,17 +441,19 @@ int control_start(struct server *s, struct alt_error *err)
 		free(ctl);
 		return r;
 	}
-	snprintf(a.sun_path, sizeof a.sun_path, "%s/%d.sock", dir, getpid());
-	memcpy(ctl->path, a.sun_path, sizeof ctl->path);
-	unlink(ctl->path);
+	snprintf(ctl->path, sizeof ctl->path, "%s/%d.sock", dir, getpid());
+	/* Under its name only when it listens: one that refuses is taken for a dead server's, and cleaned away. */
+	snprintf(a.sun_path, sizeof a.sun_path, "%s/%d.new", dir, getpid());
+	unlink(a.sun_path);
 	ctl->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	ctl->stop_fd = eventfd(0, EFD_CLOEXEC);
 	s->control = ctl;
 	if (ctl->fd < 0 || ctl->stop_fd < 0 || bind(ctl->fd, (struct sockaddr *)&a, sizeof a) < 0 ||
-	    listen(ctl->fd, 128) < 0 || pthread_create(&ctl->thread, NULL, control_main, s)) {
+	    listen(ctl->fd, 128) < 0 || rename(a.sun_path, ctl->path) < 0 || pthread_create(&ctl->thread, NULL, control_main, s)) {
 		r = alt_error_set(err, -EIO, "cannot open the control socket '%s': %s", ctl->path, strerror(errno));
 		close(ctl->fd);
 		close(ctl->stop_fd);
+		unlink(a.sun_path);
 		unlink(ctl->path);
 		free(ctl);
 		s->control = NULL;

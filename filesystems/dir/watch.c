@@ -338,9 +338,11 @@ static const char *watch_open(struct dir_watch *w)
 
 void watch_start(struct dir_volume *volume, struct alt_volume *alt, const char *root)
 {
-	struct dir_watch *w = calloc(1, sizeof(*w));
+	struct dir_watch *w = volume->privileged ? calloc(1, sizeof(*w)) : NULL;
 	const char *why = "no memory";
 
+	if (!volume->privileged)
+		return; /* as its man page says: only root may hear of changes */
 	if (w) {
 		w->volume = volume;
 		w->alt = alt;

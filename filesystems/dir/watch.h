@@ -11,7 +11,7 @@
 
 /**
  * Begin to hear. When it cannot be (no right to, or another kind of file system) the volume goes on without: nothing is
- * then remembered, and one line in the log says why.
+ * then remembered, and one line in the log says why. A user's server may not, and says nothing.
  * @root  the directory's path, as the user gave it
  */
 void watch_start(struct dir_volume *volume, struct alt_volume *alt, const char *root);

@@ -264,7 +264,7 @@ def test_the_comparison_sees_every_attribute(tmp_path):
 
 STRESSORS = {
     "access": "10", "chdir": "20 --chdir-dirs 64", "chmod": "20", "chown": "50", "copy-file": "5 --copy-file-bytes 128m",
-    "dentry": "200 --dentries 64", "dir": "100 --dir-dirs 64", "dirdeep": "10 --dirdeep-dirs 2 --dirdeep-inodes 200",
+    "dentry": "200 --dentries 64", "dir": "100 --dir-dirs 64",
     "dirmany": "100", "dup": "20", "fallocate": "2 --fallocate-bytes 4m", "fcntl": "500", "filename": "10", "flock": "500",
     "fsize": "5", "fstat": "200", "getdent": "200", "hdd": "200 --hdd-bytes 4m", "iomix": "20 --iomix-bytes 4m",
     "lease": "100", "locka": "200", "lockofd": "200", "mknod": "50", "mmap": "1 --mmap-file --mmap-bytes 256k",

@@ -27,8 +27,6 @@ for node in fuse:10:229 null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:
 done
 mkdir "$1/shm" && chmod 1777 "$1/shm"
 ln -s /proc/self/fd "$1/fd"
-{ cat /etc/passwd; echo "altitude-test:x:USER:USER::/:/bin/bash"; } >"$1/passwd"
-mount --bind "$1/passwd" /etc/passwd
 cp /etc/passwd "$1/passwd"
 echo "user:x:USER:USER::/:/bin/bash" >>"$1/passwd"
 mount --bind "$1/passwd" /etc/passwd
