@@ -204,11 +204,12 @@ void workers_stop(struct alt_volume *v);
  * What the kernel is to be told, in the order it was said. One thread takes and sends: never one that serves.
  * NOTICE_ALL: more happened than could be kept; everything may have changed.
  */
-enum notice_kind { NOTICE_NODE, NOTICE_ENTRY, NOTICE_ALL };
+enum notice_kind { NOTICE_NODE, NOTICE_ENTRY, NOTICE_DELETE, NOTICE_ALL };
 struct notice {
 	struct notice *next;
 	enum notice_kind kind;
 	uint64_t number;                         /* the node; of an entry, the parent */
+	uint64_t child;                          /* DELETE: what had the name */
 	bool data;                               /* NODE, ALL: pages too, else attributes only */
 	char name[];
 };

@@ -82,14 +82,15 @@ void notice_all(struct alt_volume *v, bool data)
 	pthread_mutex_unlock(&v->notices->lock);
 }
 
-static void notice_add(struct alt_volume *v, enum notice_kind kind, uint64_t number, bool data, const char *name)
+/* What it says, and a @name to copy or NULL. */
+static void notice_add(struct alt_volume *v, struct notice what, const char *name)
 {
 	struct notices *q = v->notices;
 	size_t len = name ? strlen(name) : 0;
 	struct notice *n = malloc(sizeof *n + len + 1);
 
 	if (n) {
-		*n = (struct notice){ NULL, kind, number, data };
+		*n = what;
 		memcpy(n->name, name ? name : "", len + 1);
 	}
 	pthread_mutex_lock(&q->lock);
@@ -128,7 +129,7 @@ struct notice *notices_take(struct alt_volume *v)
 	} else if (q->all) {
 		n = malloc(sizeof *n + 1);
 		if (n) {
-			*n = (struct notice){ NULL, NOTICE_ALL, 0, q->all_data };
+			*n = (struct notice){ .kind = NOTICE_ALL, .data = q->all_data };
 			q->all = q->all_data = false;
 			clear_locked(q);
 		}
@@ -143,36 +144,57 @@ struct notice *notices_take(struct alt_volume *v)
 	return n;
 }
 
+static void node_tell(const struct alt_node *n, bool data)
+{
+	notice_add(n->volume, (struct notice){ .kind = NOTICE_NODE, .number = n->rec.number, .data = data }, NULL);
+}
+
 void alt_notify_node(struct alt_volume *v, struct alt_key key, bool data)
 {
 	struct alt_node *n = node_find(v, key);
 
 	if (!n)
 		return;
-	notice_add(v, NOTICE_NODE, n->rec.number, data, NULL);
+	node_tell(n, data);
 	alt_node_unref(n);
 }
 
-static void entry_tell(struct alt_volume *v, struct alt_node *parent, const char *name)
+/* @gone: what had the name has none any more */
+static void entry_tell(struct alt_node *parent, const char *name, bool gone)
 {
 	struct alt_node *child = node_child(parent, name);
+	struct notice what = { .kind = NOTICE_ENTRY, .number = parent->rec.number };
 
-	notice_add(v, NOTICE_ENTRY, parent->rec.number, false, name);
-	notice_add(v, NOTICE_NODE, parent->rec.number, true, NULL); /* its listing as well */
+	if (gone && child) {
+		what.kind = NOTICE_DELETE;
+		what.child = child->rec.number;
+	}
+	notice_add(parent->volume, what, name);
+	node_tell(parent, true); /* its listing as well */
 	if (child) {
-		notice_add(v, NOTICE_NODE, child->rec.number, false, NULL);
+		node_tell(child, false);
 		alt_node_unref(child);
 	}
 }
 
-void alt_notify_entry(struct alt_volume *v, struct alt_key parent, const char *name)
+static void entry_notify(struct alt_volume *v, struct alt_key parent, const char *name, bool gone)
 {
 	struct alt_node *dir = node_find(v, parent);
 
 	if (!dir)
 		return;
-	entry_tell(v, dir, name);
+	entry_tell(dir, name, gone);
 	alt_node_unref(dir);
+}
+
+void alt_notify_entry(struct alt_volume *v, struct alt_key parent, const char *name)
+{
+	entry_notify(v, parent, name, false);
+}
+
+void alt_notify_delete(struct alt_volume *v, struct alt_key parent, const char *name)
+{
+	entry_notify(v, parent, name, true);
 }
 
 void alt_notify_rename(struct alt_volume *v, struct alt_key from, const char *name, struct alt_key to, const char *new_name)
@@ -180,9 +202,9 @@ void alt_notify_rename(struct alt_volume *v, struct alt_key from, const char *na
 	struct alt_node *old = node_find(v, from), *new = node_find(v, to);
 
 	if (old)
-		entry_tell(v, old, name);
+		entry_tell(old, name, false);
 	if (new)
-		entry_tell(v, new, new_name);
+		entry_tell(new, new_name, false);
 	if (old && new)
 		node_name_move(old, name, new, new_name, false);
 	else if (old)

@@ -21,6 +21,16 @@ static void send_all(struct session *s, bool data)
 			session_invalidate_node(s, number, data);
 }
 
+/* The kernel forgets the name in any case, and takes back the link count of @child when that is what had it. */
+static void tell_delete(struct session *s, const struct notice *n)
+{
+	char out[WIRE_FIXED_MAX + 256];
+	struct iovec iov = { out, wire_notify_delete(n->number, n->child, n->name, strlen(n->name), out) };
+
+	if (iov.iov_len)
+		session_send(s, &iov, 1);
+}
+
 static void *notifier_main(void *arg)
 {
 	struct session *s = arg;
@@ -29,6 +39,8 @@ static void *notifier_main(void *arg)
 	while ((n = notices_take(s->volume))) {
 		if (n->kind == NOTICE_ENTRY)
 			session_invalidate_entry(s, n->number, n->name);
+		else if (n->kind == NOTICE_DELETE)
+			tell_delete(s, n);
 		else if (n->kind == NOTICE_NODE)
 			session_invalidate_node(s, n->number, n->data);
 		else

@@ -472,6 +472,19 @@ size_t wire_notify_entry(uint64_t parent, const char *name, size_t name_len, boo
 	return put_notify(FUSE_NOTIFY_INVAL_ENTRY, sizeof(o) + name_len + 1, out);
 }
 
+size_t wire_notify_delete(uint64_t parent, uint64_t child, const char *name, size_t name_len, void *out)
+{
+	struct fuse_notify_delete_out o = { .parent = parent, .child = child, .namelen = (uint32_t)name_len };
+	char *at = body_of(out);
+
+	if (!name_len || name_len > NAME_LIMIT)
+		return 0;
+	at += PUT(at, o);
+	memcpy(at, name, name_len);
+	at[name_len] = '\0';
+	return put_notify(FUSE_NOTIFY_DELETE, sizeof(o) + name_len + 1, out);
+}
+
 size_t wire_notify_epoch(void *out)
 {
 	return put_notify(FUSE_NOTIFY_INC_EPOCH, 0, out);

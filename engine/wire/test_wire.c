@@ -890,6 +890,7 @@ static void notifications_are_encoded(void **state)
 {
 	char out[WIRE_FIXED_MAX + 256], name[256];
 	struct fuse_notify_inval_entry_out o;
+	struct fuse_notify_delete_out d;
 
 	memset(name, 'x', sizeof(name));
 	assert_int_equal(wire_notify_inode(5, -1, 0, out), 40);
@@ -904,6 +905,15 @@ static void notifications_are_encoded(void **state)
 	assert_int_equal(wire_notify_entry(5, name, 255, false, out), 288);
 	assert_int_equal(wire_notify_entry(5, name, 256, false, out), 0);
 	assert_int_equal(wire_notify_entry(5, name, 0, false, out), 0);
+	assert_int_equal(wire_notify_delete(5, 6, "abc", 3, out), 44);
+	check_notify(out, 44, FUSE_NOTIFY_DELETE);
+	memcpy(&d, out + 16, sizeof(d));
+	assert_int_equal(d.parent, 5);
+	assert_int_equal(d.child, 6);
+	assert_int_equal(d.namelen, 3);
+	assert_memory_equal(out + 40, "abc", 4);
+	assert_int_equal(wire_notify_delete(5, 6, name, 256, out), 0);
+	assert_int_equal(wire_notify_delete(5, 6, name, 0, out), 0);
 	assert_int_equal(wire_notify_epoch(out), 16);
 	check_notify(out, 16, FUSE_NOTIFY_INC_EPOCH);
 	assert_int_equal(wire_notify_poll(99, out), 24);

@@ -103,6 +103,8 @@ size_t wire_encode_init(uint64_t unique, const struct wire_init_answer *a, void 
  */
 size_t wire_notify_inode(uint64_t nodeid, int64_t off, int64_t len, void *out);
 size_t wire_notify_entry(uint64_t parent, const char *name, size_t name_len, bool expire_only, void *out);
+/** The entry went, and @child with it: whoever watches the file hears of it (inotify(7)). */
+size_t wire_notify_delete(uint64_t parent, uint64_t child, const char *name, size_t name_len, void *out);
 size_t wire_notify_epoch(void *out);
 size_t wire_notify_poll(uint64_t kh, void *out);
 

@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import struct
 import subprocess
 import time
 
@@ -254,3 +255,75 @@ def test_watching_can_be_left_out(mount, tmp_path):
         os.stat(volume.mnt / "file")
         os.truncate(tree / "file", size)
         assert os.stat(volume.mnt / "file").st_size == size     # at once: nothing is remembered
+
+
+class inotify:
+    """Who watches through the mount: (what was watched, what happened, to which name), as they come."""
+    KINDS = {0x2: "modify", 0x4: "attrib", 0x8: "close_write", 0x40: "moved_from", 0x80: "moved_to", 0x100: "create",
+             0x200: "delete", 0x400: "delete_self", 0x800: "move_self"}
+
+    def __init__(self, *paths):
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watched = {libc.inotify_add_watch(self.fd, os.fsencode(p), sum(self.KINDS)): p.name for p in paths}
+        self.seen = []
+        assert self.fd >= 0 and -1 not in self.watched
+
+    def heard(self):
+        try:
+            told = os.read(self.fd, 65536)
+        except BlockingIOError:
+            told = b""
+        while told:
+            watch, mask, _, length = struct.unpack_from("iIII", told)
+            name = told[16:16 + length].rstrip(b"\0").decode()
+            self.seen += [(self.watched[watch], kind, name) for bit, kind in self.KINDS.items() if mask & bit]
+            told = told[16 + length:]
+        return self.seen
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        os.close(self.fd)
+
+
+def test_who_watches_a_file_hears_of_its_end_below(pair):
+    volume, tree = pair
+    (tree / "open").write_text("x")
+    with inotify(volume.mnt / "file", volume.mnt / "open") as watch:
+        os.unlink(tree / "file")
+        until(watch.heard, [("file", "delete_self", "")])
+        with open(volume.mnt / "open"):
+            os.unlink(tree / "open")
+            until(lambda: os.path.exists(volume.mnt / "open"), False)
+            assert watch.heard() == [("file", "delete_self", "")]       # as long as it is open, it is there
+        until(watch.heard, [("file", "delete_self", ""), ("open", "delete_self", "")])
+
+
+def test_a_file_that_loses_one_of_its_names_below_stays_whole(pair):
+    volume, tree = pair
+    os.link(tree / "file", tree / "second")
+    os.stat(volume.mnt / "second")
+    with inotify(volume.mnt / "file") as watch:
+        os.unlink(tree / "file")
+        until(lambda: os.path.exists(volume.mnt / "file"), False)
+        os.link(volume.mnt / "second", volume.mnt / "third")            # refused of a file without a name
+        assert os.stat(volume.mnt / "second").st_nlink == 2
+        assert "delete_self" not in [kind for _, kind, _ in watch.heard()]
+
+
+def test_what_else_happens_below_is_seen_but_not_heard_by_inotify(pair):
+    """FUSE has no word for it. Should the kernel learn one, the manual is to be changed with this test."""
+    volume, tree = pair
+    with inotify(volume.mnt, volume.mnt / "file", volume.mnt / "dir", volume.mnt / "dir" / "inner") as watch:
+        (tree / "new").write_text("x")
+        (tree / "file").write_text("longer")
+        os.chmod(tree / "file", 0o600)
+        os.rename(tree / "new", tree / "dir" / "inner")
+        os.rename(tree / "dir", tree / "moved")
+        until(lambda: look(volume.mnt / "moved" / "inner"), look(tree / "moved" / "inner"))
+        until(lambda: look(volume.mnt / "file"), look(tree / "file"))
+        assert watch.heard() == []
+        os.chmod(volume.mnt / "file", 0o644)    # what is done through the mount is heard, all this time
+        assert watch.heard() == [(volume.mnt.name, "attrib", "file"), ("file", "attrib", "")]

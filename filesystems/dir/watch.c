@@ -32,8 +32,9 @@
 #define EVENTS_MANY 64u          /* at once */
 #define REST_US 1000u            /* after many events, or only our own: each is not worth a wake-up */
 
-static const uint64_t events_wanted = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE |
-	FAN_ONDIR;
+#define EVENTS_SELF (FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE)
+
+static const uint64_t events_wanted = FAN_CREATE | FAN_DELETE | FAN_RENAME | EVENTS_SELF | FAN_ONDIR;
 
 struct handle_known {
 	unsigned size;               /* of the handle's bytes; 0: empty */
@@ -151,9 +152,24 @@ static bool handle_key(struct dir_watch *w, struct file_handle *h, struct alt_ke
 	return true;
 }
 
+/* Whether a file has no name any more. */
+static bool handle_gone(struct dir_watch *w, struct file_handle *h)
+{
+	int fd = open_by_handle_at(w->own, h, O_PATH | O_CLOEXEC);
+	struct stat st;
+	bool gone;
+
+	if (fd < 0)
+		return errno == ESTALE;
+	gone = fstat(fd, &st) == 0 && !st.st_nlink;
+	close(fd);
+	return gone;
+}
+
 /* What an event says of whom. */
 struct told {
 	bool has_dir, has_new, has_self;
+	bool gone;                   /* FAN_DELETE: it was the last name of a file */
 	struct alt_key dir, new_dir, self;
 	const char *name, *new_name;
 };
@@ -170,7 +186,10 @@ static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata
 
 		switch (info->hdr.info_type) {
 		case FAN_EVENT_INFO_TYPE_FID:
-			t->has_self = handle_key(w, h, &t->self);
+			if (m->mask & EVENTS_SELF)
+				t->has_self = handle_key(w, h, &t->self);
+			if (m->mask & FAN_DELETE && !(m->mask & FAN_ONDIR))
+				t->gone = handle_gone(w, h);
 			break;
 		case FAN_EVENT_INFO_TYPE_DFID_NAME:
 		case FAN_EVENT_INFO_TYPE_OLD_DFID_NAME:
@@ -203,11 +222,11 @@ static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata
 	}
 	if (m->mask & (FAN_CREATE | FAN_DELETE | FAN_RENAME)) {
 		if (t.has_dir && !is_itself(&t))
-			alt_notify_entry(w->alt, t.dir, t.name);
+			(t.gone ? alt_notify_delete : alt_notify_entry)(w->alt, t.dir, t.name);
 		if (t.has_new)
 			alt_notify_entry(w->alt, t.new_dir, t.new_name);
 	}
-	if (m->mask & (FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE)) {
+	if (m->mask & EVENTS_SELF) {
 		if (t.has_self)
 			alt_notify_node(w->alt, t.self, m->mask & (FAN_MODIFY | FAN_CLOSE_WRITE));
 		else if (t.has_dir && is_itself(&t))
@@ -320,8 +339,7 @@ static const char *watch_open(struct dir_watch *w)
 		return "a file system of this kind does not tell of all its changes";
 	w->own = mount_own(w->volume->root->fd, &w->copied);
 	if (w->own >= 0)
-		w->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_REPORT_FID | FAN_NONBLOCK | FAN_CLOEXEC,
-					  O_RDONLY);
+		w->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_NONBLOCK | FAN_CLOEXEC, O_RDONLY);
 	if (w->events < 0 || fstat(w->own, &st) < 0 || !realpath(fd_path(w->volume->root->fd).text, w->root) ||
 	    fanotify_mark(w->events, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, events_wanted, w->own, ".") < 0 ||
 	    fanotify_mark(w->events, FAN_MARK_ADD | FAN_MARK_MOUNT | FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY,

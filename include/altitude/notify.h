@@ -13,6 +13,11 @@
 void alt_notify_node(struct alt_volume *volume, struct alt_key key, bool data);
 /** An entry came, went, or is another one now; also its directory's attributes, and those of the node that had the name. */
 void alt_notify_entry(struct alt_volume *volume, struct alt_key parent, const char *name);
+/**
+ * An entry went, and was the last name of its file: as alt_notify_entry(), and who watches the file hears of its end
+ * (inotify(7), IN_DELETE_SELF). Not for directories, and not while the file has another name.
+ */
+void alt_notify_delete(struct alt_volume *volume, struct alt_key parent, const char *name);
 /** An entry moved: what is inside it stays reachable by its new path. */
 void alt_notify_rename(struct alt_volume *volume, struct alt_key from, const char *name, struct alt_key to, const char *new_name);
 /** Changes were missed: everything is to be asked for again. */
