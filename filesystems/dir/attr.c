@@ -31,7 +31,8 @@ int dir_getattr(struct alt_op *op)
 	return r < 0 ? r : attr_answer(op, pin->fd);
 }
 
-int attr_kill_suidgid(int fd)
+/* Of the groups of a caller its first counts: who writes with the right of another loses a bit that says little. */
+int attr_kill_suidgid(const struct alt_op *op, int fd)
 {
 	struct stat st;
 	mode_t kill = 0;
@@ -41,11 +42,16 @@ int attr_kill_suidgid(int fd)
 	if (!S_ISREG(st.st_mode))
 		return 0;
 	kill |= st.st_mode & S_ISUID;
-	if ((st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
-		kill |= S_ISGID;
+	if (st.st_mode & S_IXGRP || op->caller.gid != st.st_gid)
+		kill |= st.st_mode & S_ISGID;
 	if (!kill)
 		return 0;
 	return chmod(fd_path(fd).text, st.st_mode & 07777 & ~kill) < 0 ? -errno : 0;
+}
+
+int attr_kill_unasked(const struct alt_op *op, int fd)
+{
+	return op->caller.uid && dir_volume(op)->privileged ? attr_kill_suidgid(op, fd) : 0;
 }
 
 static int set_owner(const struct alt_op *op, int fd)
@@ -69,7 +75,7 @@ static int set_kill(const struct alt_op *op, int fd)
 	    removexattr(fd_path(fd).text, "security.capability") < 0 && errno != ENODATA &&
 	    errno != EOPNOTSUPP)
 		return -errno;
-	return attr_kill_suidgid(fd);
+	return attr_kill_suidgid(op, fd);
 }
 
 /* ftruncate() counts where a file was opened before its mode forbade writing. */

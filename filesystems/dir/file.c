@@ -90,10 +90,11 @@ int dir_open(struct alt_op *op)
 
 	if (r < 0)
 		return r;
-	if (!S_ISREG(pin->type)) /* a device or a fifo is the kernel's to open, above */
-		return S_ISLNK(pin->type) ? -ELOOP : -ENXIO;
+	/* Anything else is the kernel's to open: it knew a file, whose inode is another thing's by now. */
+	if (!S_ISREG(pin->type))
+		return -ESTALE;
 	if (op->p->bits & ALT_PARAM_KILL_SUIDGID)
-		r = attr_kill_suidgid(pin->fd);
+		r = attr_kill_suidgid(op, pin->fd);
 	if (r == 0)
 		r = reopen(dir_volume(op), pin->fd, flags);
 	if (r == -EPERM && op->p->flags & O_APPEND) /* an append-only file (chattr +a) is opened so or not at all */
@@ -216,7 +217,7 @@ int dir_write(struct alt_op *op)
 	int r;
 
 	if (p->bits & ALT_PARAM_KILL_SUIDGID) {
-		r = attr_kill_suidgid(file->fd);
+		r = attr_kill_suidgid(op, file->fd);
 		if (r < 0)
 			return r;
 	}
@@ -266,8 +267,11 @@ int dir_fsync(struct alt_op *op)
 int dir_fallocate(struct alt_op *op)
 {
 	const struct alt_params *p = op->p;
+	int fd = dir_file(op)->fd, r = attr_kill_unasked(op, fd);
 
-	return fallocate(dir_file(op)->fd, p->flags, p->offset, p->length) < 0 ? -errno : 0;
+	if (r < 0)
+		return r;
+	return fallocate(fd, p->flags, p->offset, p->length) < 0 ? -errno : 0;
 }
 
 int dir_lseek(struct alt_op *op)
@@ -285,7 +289,12 @@ int dir_copy_file_range(struct alt_op *op)
 	const struct alt_params *p = op->p;
 	struct dir_file *to = alt_file_data(p->other_file);
 	off_t in = p->offset, out = p->offset_out;
-	ssize_t n = copy_file_range(dir_file(op)->fd, &in, to->fd, &out, p->length, 0);
+	int r = attr_kill_unasked(op, to->fd);
+	ssize_t n;
+
+	if (r < 0)
+		return r;
+	n = copy_file_range(dir_file(op)->fd, &in, to->fd, &out, p->length, 0);
 
 	if (n < 0)
 		return -errno;

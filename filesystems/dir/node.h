@@ -137,8 +137,10 @@ static inline void pin_putp(struct dir_pin **pin)
  */
 int entry_fill(struct dir_volume *volume, int dirfd, const char *name, struct alt_entry *entry);
 
-/** Clear set-user-id and set-group-id as a write by an ordinary user does. */
-int attr_kill_suidgid(int fd);
+/** Clear set-user-id and set-group-id as a write by an ordinary user, the operation's caller, does. */
+int attr_kill_suidgid(const struct alt_op *op, int fd);
+/** The same where the kernel does not say that it is to be done, and leaves it to us. */
+int attr_kill_unasked(const struct alt_op *op, int fd);
 
 /** Takes a reference on @pin, and @fd when it succeeds; NULL without memory. */
 struct dir_file *file_new(int fd, struct dir_pin *pin);
