@@ -564,6 +564,11 @@ struct alt_key alt_node_key(const struct alt_node *n)
 	return n->rec.key;
 }
 
+uint32_t alt_node_type(const struct alt_node *n)
+{
+	return n->rec.type;
+}
+
 uint64_t alt_node_number(const struct alt_node *n)
 {
 	return n->rec.number;

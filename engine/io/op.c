@@ -234,6 +234,7 @@ static int entry_settle(struct op *op, const struct alt_params *p)
 {
 	struct alt_op *pub = &op->pub;
 	struct alt_node *n;
+	int r = 0;
 
 	if (pub->code == ALT_OP_LOOKUP && !pub->r.entry.attr.mode)
 		return 0; /* a negative answer, remembered by the kernel */
@@ -241,8 +242,11 @@ static int entry_settle(struct op *op, const struct alt_params *p)
 	if (!n)
 		return -ENOMEM;
 	pub->r.node = n;
-	if (pub->code != ALT_OP_TMPFILE && node_name_bind(pub->node, p->name, n) < 0)
-		return -ENOMEM;
+	if (pub->code != ALT_OP_TMPFILE)
+		r = node_name_bind(pub->node, p->name, n);
+	/* A circle: names we remember are older than the file system's. The kernel asks for each of the path again. */
+	if (r < 0)
+		return r == -EUCLEAN ? -ESTALE : r;
 	if (pub->r.file) {
 		alt_node_ref(n);
 		alt_node_unref(pub->r.file->node);
@@ -266,7 +270,8 @@ void op_settle(struct op *op)
 		node_name_unbind(pub->node, p->name);
 	else if (pub->code == ALT_OP_RENAME)
 		r = node_name_move(pub->node, p->name, p->other, p->new_name, p->flags & RENAME_EXCHANGE);
-	if (r < 0)
+	/* It is done below, whatever we remembered: what would be a circle has no name until it is found by one again. */
+	if (r < 0 && r != -EUCLEAN)
 		pub->status = r;
 }
 

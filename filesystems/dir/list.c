@@ -111,7 +111,10 @@ static bool name_is_dots(const char *name)
 	return !strcmp(name, ".") || !strcmp(name, "..");
 }
 
-/* Returns false when the answer is full. An entry that vanished meanwhile is passed over. */
+/*
+ * Returns false when the answer is full. An entry that vanished meanwhile was there when the directory was read: without it,
+ * what is renamed to and fro would be listed by neither name.
+ */
 static bool list_give(struct alt_op *op, int fd, const struct dirent64 *d)
 {
 	struct alt_entry entry;
@@ -120,7 +123,7 @@ static bool list_give(struct alt_op *op, int fd, const struct dirent64 *d)
 		return alt_dirent_add(op, d->d_name, d->d_ino, d->d_type, d->d_off, NULL);
 	memset(&entry, 0, sizeof(entry));
 	if (entry_fill(dir_volume(op), fd, d->d_name, &entry) < 0)
-		return true;
+		return alt_dirent_add(op, d->d_name, d->d_ino, d->d_type, d->d_off, NULL);
 	return alt_dirent_add(op, d->d_name, entry.key.id, IFTODT(entry.attr.mode), d->d_off,
 			      &entry);
 }

@@ -58,8 +58,11 @@ static int make_symlink(struct alt_op *op, int dirfd, uint32_t mode)
 	return symlinkat(op->p->target, dirfd, op->p->name);
 }
 
-/* Make a name by @make as the caller, then say what it is. */
-static int make(struct alt_op *op, int (*make)(struct alt_op *op, int dirfd, uint32_t mode))
+/*
+ * Make a name by @make as the caller, then say what it is. The kernel takes nothing else than what it asked for: when
+ * somebody below has put another thing in its place by then, it is to ask again, and finds that.
+ */
+static int make(struct alt_op *op, mode_t type, int (*make)(struct alt_op *op, int dirfd, uint32_t mode))
 {
 	SCOPED_PIN dir = NULL;
 	int r = parent_get(op, &dir);
@@ -75,22 +78,23 @@ static int make(struct alt_op *op, int (*make)(struct alt_op *op, int dirfd, uin
 		if (make(op, dir->fd, caller_mode(&caller, op)) < 0)
 			return -errno;
 	}
-	return entry_fill(dir_volume(op), dir->fd, op->p->name, &op->r.entry);
+	r = entry_fill(dir_volume(op), dir->fd, op->p->name, &op->r.entry);
+	return r == 0 && (op->r.entry.attr.mode & S_IFMT) != type ? -ESTALE : r;
 }
 
 int dir_mknod(struct alt_op *op)
 {
-	return make(op, make_node);
+	return make(op, op->p->mode & S_IFMT ? op->p->mode & S_IFMT : S_IFREG, make_node);
 }
 
 int dir_mkdir(struct alt_op *op)
 {
-	return make(op, make_dir);
+	return make(op, S_IFDIR, make_dir);
 }
 
 int dir_symlink(struct alt_op *op)
 {
-	return make(op, make_symlink);
+	return make(op, S_IFLNK, make_symlink);
 }
 
 /* By /proc: AT_EMPTY_PATH asks for a capability the caller may not have. O_TMPFILE too. */
@@ -117,7 +121,8 @@ int dir_link(struct alt_op *op)
 	if (r < 0)
 		return r;
 	r = link_as_caller(op, from, dir);
-	return r < 0 ? r : entry_fill(dir_volume(op), dir->fd, op->p->name, &op->r.entry);
+	/* What was linked, not what has the name by now: somebody below may have replaced it. */
+	return r < 0 ? r : entry_fill(dir_volume(op), from->fd, "", &op->r.entry);
 }
 
 int dir_unlink(struct alt_op *op)

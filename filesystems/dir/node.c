@@ -353,16 +353,29 @@ static int pin_resolve(struct dir_volume *volume, const struct alt_node *node, s
 	return pin_add(volume, fd, key, st.st_mode, ret);
 }
 
+static int pin_try(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
+{
+	int r = 0;
+
+	*ret = pin_find(volume, alt_node_key(node));
+	if (!*ret)
+		r = pin_resolve(volume, node, ret);
+	/* The inode is another thing's by now. Its attributes would be an error of the disk to the kernel. */
+	if (r == 0 && (*ret)->type != alt_node_type(node)) {
+		pin_put(*ret);
+		*ret = NULL;
+		r = -ESTALE;
+	}
+	return r;
+}
+
 int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
 {
-	int r = -ESTALE;
+	int r;
 
 	/* A rename or an unlink between the path and the open is why once is not enough. */
 	for (int i = 0; i < RESOLVE_TRIES; i++) {
-		*ret = pin_find(volume, alt_node_key(node));
-		if (*ret)
-			return 0;
-		r = pin_resolve(volume, node, ret);
+		r = pin_try(volume, node, ret);
 		if (!worth_retry(r))
 			return r;
 	}

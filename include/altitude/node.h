@@ -10,6 +10,7 @@
 
 struct alt_key alt_node_key(const struct alt_node *node);
 uint64_t alt_node_number(const struct alt_node *node);            /* what the kernel calls it */
+uint32_t alt_node_type(const struct alt_node *node);              /* S_IFMT part of its mode: a node never changes it */
 void *alt_node_data(const struct alt_node *node);                 /* the file system's private pointer */
 struct alt_volume *alt_node_volume(const struct alt_node *node);
 bool alt_node_is_root(const struct alt_node *node);
