@@ -546,7 +546,7 @@ static void writer(int which, uint64_t count, unsigned batch)
 			change(which, true);
 			if (i % 16 == 0)
 				sampled_change(which);
-			if (which == BELOW && i % 4 == 0)
+			if (which == BELOW && i % 16 == 8)
 				dance();
 		}
 		pthread_barrier_wait(&shared->gate);
