@@ -8,7 +8,8 @@
  *        no opens   --nobody wants the data-->  THROUGH: one backing id, closed with the last
  *                   --somebody does-->          CACHED
  *
- * An open of a THROUGH node whose data a later filter wants is THROUGH with direct I/O: its reads and writes come here.
+ * An open of a THROUGH node whose data a later filter wants is THROUGH with direct I/O: its reads and writes come here. A
+ * mapping of it does not: the kernel maps the backing file for every open of such a node, until the last of them is closed.
  */
 #include "session/internal.h"
 #include "wire/proto.h"

@@ -21,8 +21,8 @@ ALONE = ["-b", "1"]                     # one process: every change is compared
 BATCHES = ["-b", "20"]
 # where, filters, options, how, changes
 VARIANTS = {
-    "tmpfs": ("tmpfs", [], {}, TOGETHER, 640000),
-    "disk": ("disk", [], {}, TOGETHER, 60000),
+    "tmpfs": ("tmpfs", [], {}, TOGETHER, 676000),
+    "disk": ("disk", [], {}, TOGETHER, 24000),
     "tmpfs-cached": ("tmpfs", [], {"passthrough": "no"}, TOGETHER, 120000),
     "disk-cached": ("disk", [], {"passthrough": "no"}, TOGETHER, 20000),
     "unwatched": ("tmpfs", [], {"watch": "no"}, TOGETHER, 40000),
