@@ -2,7 +2,8 @@
 /*
  * Streams of requests go through a whole server: decoded, resolved, walked through a filter that pends some, served by the
  * file system mem, answered. Good ones about what is really there are mixed with mutations. No message is answered twice,
- * each good one is answered once, and after the last FORGET and RELEASE nothing is held.
+ * each good one is answered once, and after the last FORGET and RELEASE nothing is held. Every third stream is of a kernel
+ * that has no handles (open=no).
  * With -DFUZZ_STANDALONE: "fuzz_session [count]" sends that many messages, the same ones each time.
  */
 #include <altitude/queue.h>
@@ -52,6 +53,8 @@ static enum alt_pre park_pre(struct alt_op *op, struct alt_instance *in, void **
 {
 	if (op->code == ALT_OP_RELEASE || op->code == ALT_OP_RELEASEDIR)
 		return ALT_PRE_SUCCESS_NO_CALLBACK; /* never fails, so it may not be cancelled */
+	if (op->flags & ALT_OP_GENERATED)
+		return ALT_PRE_SUCCESS_NO_CALLBACK; /* this one thread waits for it */
 	if (++park_turn % 16 || park_count == PARKED_MAX || alt_queue_insert(parked, op, NULL) < 0)
 		return ALT_PRE_SUCCESS_NO_CALLBACK;
 	park_count++;
@@ -136,12 +139,23 @@ static void aim(const struct sample *s, uint8_t *msg)
 	struct fuse_in_header *h = (struct fuse_in_header *)msg;
 
 	h->nodeid = f ? f->node->rec.number : any_node();
-	if (f)
+	if (k.volume->no_open && draw(8)) {
+		if (fh_offset(s) >= 0)
+			put64(msg, fh_offset(s), 0);
+		if (s->opcode == FUSE_COPY_FILE_RANGE) {
+			put64(msg, offsetof(struct fuse_copy_file_range_in, nodeid_out), any_node());
+			put64(msg, offsetof(struct fuse_copy_file_range_in, fh_out), 0);
+			return;
+		}
+	} else if (f) {
 		put64(msg, fh_offset(s), f->number);
+	}
 	if (s->opcode == FUSE_LINK || s->opcode == FUSE_RENAME || s->opcode == FUSE_RENAME2)
 		put64(msg, 0, any_node());
 	if (s->opcode == FUSE_READ || s->opcode == FUSE_WRITE || s->opcode == FUSE_READDIR || s->opcode == FUSE_READDIRPLUS)
 		put64(msg, offsetof(struct fuse_read_in, offset), draw(3) ? 0 : draw(10000));
+	if (s->opcode == FUSE_INIT)
+		((struct fuse_init_in *)(msg + sizeof(struct fuse_in_header)))->flags |= FUSE_NO_OPEN_SUPPORT;
 	if (s->opcode == FUSE_INTERRUPT)
 		put64(msg, 0, k.unique - draw(20));
 	f = s->opcode == FUSE_COPY_FILE_RANGE ? any_file() : NULL;
@@ -206,6 +220,8 @@ static void begin(void)
 	park_count = 0;
 	parked = alt_queue_new(park_cancelled, NULL);
 	check(parked && !stack_attach(k.volume, &park, NULL, NULL, NULL, 0, NULL), "no filter", 0);
+	/* Such a filter would be refused now; here it sees that shared files are pended and cancelled as others. */
+	k.volume->no_open_wanted = k.volume->no_open = stream_number % 3 == 2;
 }
 
 static void send(void *bytes, size_t size)

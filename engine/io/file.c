@@ -32,12 +32,28 @@ struct alt_file *file_get(struct alt_volume *v, uint64_t number)
 	return refs ? f : NULL;
 }
 
+static void owner_release(struct alt_file *f)
+{
+	struct alt_params p = { .flags = f->flags };
+	struct alt_op op = { .volume = f->node->volume, .node = f->node, .file = f, .p = &p };
+
+	op.code = f->node->rec.type == S_IFDIR ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
+	if (f->node->owner->ops[op.code])
+		f->node->owner->ops[op.code](&op);
+}
+
 void file_unref(struct alt_file *f)
 {
 	struct alt_volume *v;
 
 	if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
+	if (f->shared) {
+		f->shared = false;
+		atomic_store(&f->refs, 1);
+		f->node->volume->share_release(f);
+		return;
+	}
 	v = f->node->volume;
 	contexts_drop(&f->contexts, v, NULL); /* first: whoever looks for contexts finds them by the slot */
 	slot_hide(v, &v->file_slots, f->number);
@@ -47,12 +63,7 @@ void file_unref(struct alt_file *f)
 
 void file_abandon(struct alt_file *f)
 {
-	struct alt_params p = { .flags = f->flags };
-	struct alt_op op = { .volume = f->node->volume, .node = f->node, .file = f, .p = &p };
-
-	op.code = f->node->rec.type == S_IFDIR ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
-	if (f->node->owner->ops[op.code])
-		f->node->owner->ops[op.code](&op);
+	owner_release(f);
 	file_unref(f);
 }
 

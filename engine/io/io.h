@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #define IO_ROOT_ID 1u
 #define IO_DATA_MAX (1u << 20)          /* bytes of one READ or WRITE */
@@ -50,6 +51,7 @@ struct alt_node {
 	struct context *contexts;                /* [volume.contexts_lock] */
 	struct alt_node *hash_next;              /* [volume.tree] chain by key */
 	const struct alt_filesystem_registration *owner; /* who serves it; an instance's table when grafted */
+	struct alt_file *shared;                 /* [volume.share_lock] those the engine opened for itself; see shared.c */
 	_Atomic uint32_t refs;                   /* lookups > 0 counts one; operations, files and children's names one each */
 	/* How the kernel serves the opens; see session/passthrough.c. [volume.modes_lock] */
 	int32_t modal;                           /* > 0: opens straight to the backing file; < 0: all others */
@@ -65,7 +67,12 @@ struct alt_file {
 	enum file_mode { FILE_UNDECIDED, FILE_CACHED, FILE_THROUGH, FILE_THROUGH_DIRECT } mode; /* [volume.modes_lock] */
 	_Atomic bool released;                   /* the kernel has sent RELEASE: a second one is refused */
 	struct context *contexts;                /* [volume.contexts_lock] */
+	bool shared;                             /* the engine opened it, for all: RELEASE goes out with the last reference */
+	struct share_list *share_list;           /* [volume.share_lock] where it stands, and has a reference; NULL: nowhere */
+	struct alt_file *share_next;             /* [volume.share_lock] of the same node */
+	TAILQ_ENTRY(alt_file) share_link;        /* [volume.share_lock] */
 };
+TAILQ_HEAD(share_list, alt_file);
 
 struct alt_volume {
 	char *name;                              /* "dir:/srv" */
@@ -77,6 +84,8 @@ struct alt_volume {
 	bool ttl_given;                          /* ...when a person said so; else it follows from the next */
 	_Atomic bool watched;                    /* the file system tells of every change below: remember for long */
 	bool passthrough;                        /* may be used (option) */
+	bool no_open_wanted;                     /* option */
+	_Atomic bool no_open;                    /* so it is: the kernel tells of no open file, and has no handles */
 	uint32_t threads;                        /* of the herd (option); 0: one for each CPU */
 	pthread_mutex_t modes_lock;
 	_Atomic uint32_t through_files;          /* open files whose reads and writes go by us */
@@ -84,7 +93,11 @@ struct alt_volume {
 	uint32_t timeout_ms;                     /* of a request; 0: none */
 	void *module;                            /* the file system's module reference */
 
-	/* Lock order: tree, then slots_lock, then contexts_lock, then inflight. Never across a module's callback. */
+	/* Lock order: share_lock, then tree, then slots_lock, then contexts_lock, then inflight. Never across a module's callback. */
+	pthread_mutex_t share_lock;
+	struct share_list share_recent, share_kept; /* [share_lock] used last first; those of nodes without a name */
+	uint32_t share_count;                    /* [share_lock] of share_recent */
+	void (*share_release)(struct alt_file *f); /* takes the last reference; stack's, in volume_free() file_abandon() */
 	pthread_rwlock_t tree;
 	struct alt_node **by_key;                /* [tree] */
 	struct io_name **by_name;                /* [tree] (parent, name) */
@@ -165,6 +178,8 @@ struct op {
 	_Atomic bool cancelled;
 	_Atomic int answered;                    /* the reply is out (a timeout may come first) */
 	int backing_fd;                          /* of the file being opened, the file system's; -1: none */
+	bool shares;                             /* came without a handle: a shared open file serves it */
+	struct alt_file *keep;                   /* counted: of the node that may lose its last name */
 	bool opened;                             /* the owner opened r.file: who does not hand it on releases it */
 	_Atomic uint64_t deadline_ms;            /* monotonic; 0: none */
 
@@ -238,9 +253,22 @@ int node_name_move(struct alt_node *from, const char *name, struct alt_node *to,
 /* Files. */
 struct alt_file *file_new(struct alt_node *n, uint32_t flags);          /* refs = 1; NULL without memory */
 struct alt_file *file_get(struct alt_volume *v, uint64_t number);
+/* The last one of a shared file releases it. NULL is fine. */
 void file_unref(struct alt_file *f);
 /* The kernel will send no RELEASE (abort, lost answer): the file system still gets one. Takes the kernel's reference. */
 void file_abandon(struct alt_file *f);
+
+/*
+ * Shared files: the engine's own opens, where the kernel tells of none. What a request wants: to read; to write, with these
+ * flags of its writer; or any, one that was written to before others.
+ */
+enum share_want { SHARE_READ, SHARE_WRITE, SHARE_ANY };
+#define SHARE_FLAGS (O_APPEND | O_SYNC | O_DSYNC)
+struct alt_file *shared_find(struct alt_node *n, enum share_want want, uint32_t flags); /* counted, or NULL */
+void shared_add(struct alt_file *f);         /* opened, or used again: the latest. Takes a reference of its own */
+void shared_shrink(struct alt_volume *v, uint32_t most); /* close the oldest that can be opened again */
+void shared_drop(struct alt_node *n);        /* the kernel has forgotten it */
+void shared_drop_all(struct alt_volume *v);
 
 /*
  * How many contexts of one instance exist. Outlives the instance when some leak: verify gives it up (NULL is fine), and

@@ -294,8 +294,11 @@ void node_forget(struct alt_volume *v, uint64_t number, uint64_t count)
 		if (count > have)
 			count = have; /* a count from outside is not trusted */
 	} while (!atomic_compare_exchange_weak(&n->rec.lookups, &have, have - count));
-	if (have && have == count)
+	if (have && have == count) {
+		if (v->no_open_wanted)
+			shared_drop(n);
 		alt_node_unref(n);
+	}
 	alt_node_unref(n);
 }
 

@@ -22,6 +22,11 @@ static const uint8_t needs_file[ALT_OP_COUNT] = {
 	[ALT_OP_READDIR] = 1, [ALT_OP_RELEASEDIR] = 1, [ALT_OP_FSYNCDIR] = 1, [ALT_OP_GETLK] = 1, [ALT_OP_SETLK] = 1,
 	[ALT_OP_FALLOCATE] = 1, [ALT_OP_LSEEK] = 1, [ALT_OP_COPY_FILE_RANGE] = 1, [ALT_OP_IOCTL] = 1, [ALT_OP_POLL] = 1,
 };
+/* These can be served by a shared file of the node. */
+static const uint8_t shares_file[ALT_OP_COUNT] = {
+	[ALT_OP_READ] = 1, [ALT_OP_WRITE] = 1, [ALT_OP_FSYNC] = 1, [ALT_OP_FALLOCATE] = 1, [ALT_OP_LSEEK] = 1,
+	[ALT_OP_COPY_FILE_RANGE] = 1, [ALT_OP_IOCTL] = 1, [ALT_OP_POLL] = 1,
+};
 /* These answer an entry: a node comes to be known. */
 static const uint8_t makes_entry[ALT_OP_COUNT] = {
 	[ALT_OP_LOOKUP] = 1, [ALT_OP_MKNOD] = 1, [ALT_OP_MKDIR] = 1, [ALT_OP_SYMLINK] = 1, [ALT_OP_LINK] = 1,
@@ -108,12 +113,31 @@ static int room_make(struct op *op)
 	return 0;
 }
 
+static bool is_shared(const struct op *op)
+{
+	return shares_file[op->pub.code] && op->rq.has_fh && !op->rq.fh && op->pub.node->rec.type == S_IFREG &&
+	       atomic_load(&op->pub.volume->no_open);
+}
+
+/* Where one file has no handle the other has none. */
+static int shared_other_resolve(struct op *op)
+{
+	struct alt_params *p = &op->rq.params;
+
+	p->other = node_get(op->pub.volume, op->rq.other_nodeid);
+	if (!p->other)
+		return -ESTALE;
+	return op->rq.other_fh || p->other->rec.type != S_IFREG ? -EBADF : 0;
+}
+
 static int other_resolve(struct op *op)
 {
 	struct alt_params *p = &op->rq.params;
 
 	switch (op->pub.code) {
 	case ALT_OP_COPY_FILE_RANGE:
+		if (op->shares)
+			return shared_other_resolve(op);
 		p->other_file = file_get(op->pub.volume, op->rq.other_fh);
 		if (!p->other_file)
 			return -EBADF;
@@ -159,13 +183,14 @@ int op_resolve(struct op *op)
 		return -ESTALE;
 	if (needs_directory[code] && op->pub.node->rec.type != S_IFDIR)
 		return -ENOTDIR;
-	if (op->rq.has_fh) {
+	op->shares = is_shared(op);
+	if (op->rq.has_fh && !op->shares) {
 		op->pub.file = file_get(v, op->rq.fh);
 		if (!op->pub.file && needs_file[code])
 			return -EBADF;
 		if (op->pub.file && op->pub.file->node != op->pub.node)
 			return -EBADF;
-	} else if (needs_file[code]) {
+	} else if (needs_file[code] && !op->shares) {
 		return -EBADF;
 	}
 	r = names_check(op);
@@ -223,6 +248,9 @@ void op_end(struct op *op)
 	if (op->rq.params.other)
 		alt_node_unref(op->rq.params.other);
 	file_unref(op->rq.params.other_file);
+	if (op->keep)
+		shared_add(op->keep); /* had it been closed meanwhile, it could not be opened again */
+	file_unref(op->keep);
 	opened_drop(op);
 	file_unref(op->pub.file);
 	if (op->pub.node)

@@ -46,7 +46,7 @@ static int options_check(struct alt_volume *v, struct alt_error *err)
 		const struct alt_option *known = v->fs->options;
 
 		if (!strcmp(o->key, "ttl_ms") || !strcmp(o->key, "timeout_ms") || !strcmp(o->key, "passthrough") ||
-		    !strcmp(o->key, "threads"))
+		    !strcmp(o->key, "threads") || !strcmp(o->key, "open"))
 			continue;
 		while (known && known->name && strcmp(known->name, o->key))
 			known++;
@@ -61,6 +61,7 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	       struct io_option *options, struct alt_volume **ret, struct alt_error *err)
 {
 	struct alt_volume *v = calloc(1, sizeof *v);
+	bool open = true;
 	int r;
 
 	if (!v) {
@@ -77,6 +78,9 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	pthread_mutex_init(&v->contexts_lock, NULL);
 	pthread_mutex_init(&v->inflight_lock, NULL);
 	pthread_mutex_init(&v->modes_lock, NULL);
+	pthread_mutex_init(&v->share_lock, NULL);
+	TAILQ_INIT(&v->share_recent);
+	TAILQ_INIT(&v->share_kept);
 	r = v->name ? options_check(v, err) : -ENOMEM;
 	if (!r)
 		r = workers_start(v);
@@ -87,6 +91,10 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	v->ttl_given = alt_volume_option(v, "ttl_ms");
 	if (!r)
 		r = option_switch(v, "passthrough", true, &v->passthrough, err);
+	if (!r)
+		r = option_switch(v, "open", true, &open, err);
+	v->no_open_wanted = !open;
+	atomic_store(&v->no_open, !open);
 	if (!r)
 		r = option_number(v, "timeout_ms", 0, TTL_MAX_MS, "milliseconds", &v->timeout_ms, err);
 	if (!r)
@@ -150,6 +158,8 @@ void volume_free(struct alt_volume *v)
 	if (!v)
 		return;
 	workers_stop(v);
+	v->share_release = file_abandon;
+	shared_drop_all(v);
 	files_close(v);
 	nodes_forget(v);
 	contexts_drop(&v->contexts, v, NULL);

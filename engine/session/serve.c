@@ -30,6 +30,7 @@ static void serve_init(struct session *s, const struct wire_request *rq)
 {
 	const struct alt_filesystem_registration *fs = s->volume->fs;
 	uint64_t want = flags_always;
+	bool no_open;
 	struct wire_init_answer a = {
 		.max_readahead = rq->init.max_readahead, .max_write = IO_DATA_MAX, .time_gran = 1,
 		.max_background = 64, .congestion_threshold = 48, .max_pages = IO_DATA_MAX / 4096,
@@ -39,10 +40,15 @@ static void serve_init(struct session *s, const struct wire_request *rq)
 
 	if (fs->flags & ALT_FS_ACL)
 		want |= FUSE_POSIX_ACL;
-	if (fs->flags & ALT_FS_LOCKS)
+	no_open = s->volume->no_open_wanted && (rq->init.flags & FUSE_NO_OPEN_SUPPORT);
+	atomic_store(&s->volume->no_open, no_open);
+	/* Locks belong to an open file. And with ATOMIC_O_TRUNC the kernel leaves the truncation to an OPEN that never comes. */
+	if (no_open)
+		want = (want & ~(uint64_t)FUSE_ATOMIC_O_TRUNC) | FUSE_NO_OPEN_SUPPORT;
+	else if (fs->flags & ALT_FS_LOCKS)
 		want |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
 	/* Depth 1: the files below may not lie on another stacked file system, and one may be stacked on us. */
-	if (s->fd >= 0 && s->volume->passthrough && geteuid() == 0)
+	if (s->fd >= 0 && s->volume->passthrough && !no_open && geteuid() == 0)
 		want |= FUSE_PASSTHROUGH;
 	a.flags = rq->init.flags & want;
 	if (a.flags & FUSE_PASSTHROUGH)
@@ -180,6 +186,22 @@ static void open_flags_decide(struct op *op)
 		*open |= ALT_OPEN_KEEP_CACHE;
 }
 
+/*
+ * A kernel that tells of no opens releases none, not even what it created: that is a shared file as any other, and the
+ * kernel's handle is 0. True when it is so.
+ */
+static bool made_shared(struct op *op)
+{
+	struct alt_file *file = op->pub.r.file;
+
+	if (op->pub.code == ALT_OP_OPENDIR || !atomic_load(&op->pub.volume->no_open))
+		return false;
+	op->pub.file = op->pub.r.file = NULL;
+	shared_add(file);
+	file_unref(file);
+	return true;
+}
+
 static void answer_success(struct session *s, struct op *op)
 {
 	struct wire_reply rp = reply_begin(op);
@@ -195,9 +217,12 @@ static void answer_success(struct session *s, struct op *op)
 		reply_node(&rp, node);
 		node_remember(node, 1); /* before the answer: a FORGET may follow it at once */
 	}
-	if (file) {
-		rp.fh = file->number;
+	if (file)
 		open_flags_decide(op);
+	if (file && made_shared(op)) {
+		file = NULL;
+	} else if (file) {
+		rp.fh = file->number;
 		rp.backing_id = through_decide(s, op);
 		op->pub.file = op->pub.r.file = NULL; /* the reference is the kernel's now */
 	}
@@ -259,6 +284,17 @@ static void serve_operation(struct session *s, struct op *op)
 	stack_run(op, NULL);
 }
 
+/* ENOSYS is remembered: none is sent again. A RELEASE may come of what was created before the first of them. */
+static bool serve_no_open(struct session *s, const struct wire_request *rq)
+{
+	bool never = rq->code == ALT_OP_OPEN || rq->code == ALT_OP_FLUSH;
+
+	if (!atomic_load(&s->volume->no_open) || !(never || (rq->code == ALT_OP_RELEASE && !rq->fh)))
+		return false;
+	send_error(s, rq->unique, never ? -ENOSYS : 0);
+	return true;
+}
+
 void serve(struct session *s, struct op *op, size_t len)
 {
 	struct wire_request *rq = &op->rq;
@@ -269,7 +305,7 @@ void serve(struct session *s, struct op *op, size_t len)
 		alt_op_unref(&op->pub);
 		return;
 	}
-	if (rq->kind == WIRE_OP) {
+	if (rq->kind == WIRE_OP && !serve_no_open(s, rq)) {
 		serve_operation(s, op);
 		return;
 	}

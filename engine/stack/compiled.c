@@ -94,6 +94,19 @@ bool filter_wants_data(const struct alt_filter_registration *reg)
 	return wanted(reg, ALT_OP_READ, &e) || wanted(reg, ALT_OP_WRITE, &e);
 }
 
+bool filter_wants_opens(const struct alt_filter_registration *reg)
+{
+	static const int codes[] = {
+		ALT_OP_OPEN, ALT_OP_READ, ALT_OP_WRITE, ALT_OP_FLUSH, ALT_OP_RELEASE, ALT_OP_GETLK, ALT_OP_SETLK,
+	};
+	struct stack_entry e;
+
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+		if (wanted(reg, codes[i], &e))
+			return true;
+	return false;
+}
+
 uint32_t filter_features(const struct alt_filter_registration *reg)
 {
 	struct stack_entry e;

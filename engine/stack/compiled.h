@@ -55,7 +55,15 @@ void stack_drain(struct alt_instance *in);
 void stack_leave(struct alt_instance *in);
 /* READDIR from below @in as @op asked it with @p, from @offset on; the entries become @op's. 0 or -errno; may sleep. */
 int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_params *p, int64_t offset);
-/* Send the RELEASE of @file to those below @in, not awaited; takes the reference. */
+/* Open @n as those below @below see it (NULL: from the top), with the server's rights; may sleep. */
+int stack_open(struct alt_node *n, struct alt_instance *below, uint32_t flags, struct alt_file **ret);
+/* Give @op, which came without a handle, the shared file (COPY_FILE_RANGE: both) that serves it; may sleep. 0 or -errno. */
+int stack_share(struct op *op);
+/* Its last user has left. Takes the reference. */
+void stack_share_release(struct alt_file *f);
+/* @op may take a node's last name: while it can still be opened, have an open file of it. */
+void stack_keep(struct op *op);
+/* Send the RELEASE of @file to those below @in (NULL: from the top), not awaited; takes the reference. */
 void stack_release_below(struct alt_instance *in, struct alt_file *file);
 
 #endif

@@ -419,6 +419,8 @@ static bool step_serve(struct op *op)
 
 	if ((op->pub.node->owner->flags & ALT_FS_SLOW) && (op->pub.flags & ALT_OP_FAST))
 		return to_worker(op);
+	if (atomic_load(&op->pub.volume->no_open))
+		stack_keep(op);
 	r = op_file_make(op);
 	if (r < 0) {
 		served(op, r);
@@ -567,6 +569,8 @@ void stack_run(struct op *op, struct alt_instance *below)
 	op->phase = PHASE_DOWN;
 	op->at = 0;
 	op_begin(op);
+	if (!r && op->shares)
+		r = stack_share(op);
 	if (r < 0)
 		turn_round(op, r);
 	if (op->phase == PHASE_UP)

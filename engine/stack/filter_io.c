@@ -14,9 +14,9 @@ static void generated_done(struct op *op)
 	sem_post(op->done_arg);
 }
 
-static struct op *generated_new(struct alt_instance *in, enum alt_op_code code, struct alt_node *node, struct alt_file *file)
+static struct op *generated_new(enum alt_op_code code, struct alt_node *node, struct alt_file *file)
 {
-	struct op *op = op_new(in->volume);
+	struct op *op = op_new(node->volume);
 
 	if (!op)
 		return NULL;
@@ -51,7 +51,7 @@ static long transfer(struct alt_instance *in, enum alt_op_code code, struct alt_
 
 	if (count > IO_DATA_MAX || offset < 0)
 		return -EINVAL;
-	op = generated_new(in, code, file->node, file);
+	op = generated_new(code, file->node, file);
 	if (!op)
 		return -ENOMEM;
 	op->rq.params.buf = buf;
@@ -81,7 +81,7 @@ long alt_io_write(struct alt_instance *in, struct alt_file *file, const void *bu
 
 int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr)
 {
-	struct op *op = generated_new(in, ALT_OP_GETATTR, node, NULL);
+	struct op *op = generated_new(ALT_OP_GETATTR, node, NULL);
 	int r;
 
 	if (!op)
@@ -93,21 +93,26 @@ int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_at
 	return r;
 }
 
-int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret)
+int stack_open(struct alt_node *node, struct alt_instance *below, uint32_t flags, struct alt_file **ret)
 {
-	struct op *op = flags & O_CREAT ? NULL : generated_new(in, ALT_OP_OPEN, node, NULL);
+	struct op *op = generated_new(ALT_OP_OPEN, node, NULL);
 	int r;
 
 	if (!op)
-		return flags & O_CREAT ? -EINVAL : -ENOMEM;
+		return -ENOMEM;
 	op->rq.params.flags = flags;
-	r = generated_run(op, in);
+	r = generated_run(op, below);
 	if (!r) {
 		*ret = op->pub.file;
 		op->pub.file = op->pub.r.file = NULL;
 	}
 	op_end(op);
 	return r;
+}
+
+int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret)
+{
+	return flags & O_CREAT ? -EINVAL : stack_open(node, in, flags, ret);
 }
 
 static void released_done(struct op *op)
@@ -122,7 +127,7 @@ static void released_done(struct op *op)
 
 int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_params *p, int64_t offset)
 {
-	struct op *more = generated_new(in, ALT_OP_READDIR, op->pub.node, op->pub.file);
+	struct op *more = generated_new(ALT_OP_READDIR, op->pub.node, op->pub.file);
 	int r;
 
 	if (!more)
@@ -141,7 +146,7 @@ int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_pa
 
 void stack_release_below(struct alt_instance *in, struct alt_file *file)
 {
-	struct op *op = generated_new(in, ALT_OP_RELEASE, file->node, file);
+	struct op *op = generated_new(ALT_OP_RELEASE, file->node, file);
 
 	if (!op) {
 		file_abandon(file);
@@ -160,7 +165,7 @@ void alt_io_close(struct alt_instance *in, struct alt_file *file)
 
 	if (!file)
 		return;
-	op = generated_new(in, ALT_OP_RELEASE, file->node, file);
+	op = generated_new(ALT_OP_RELEASE, file->node, file);
 	if (!op) {
 		file_abandon(file);
 		return;
@@ -173,7 +178,7 @@ void alt_io_close(struct alt_instance *in, struct alt_file *file)
 
 int alt_io_unlink(struct alt_instance *in, struct alt_node *dir, const char *name)
 {
-	struct op *op = generated_new(in, ALT_OP_UNLINK, dir, NULL);
+	struct op *op = generated_new(ALT_OP_UNLINK, dir, NULL);
 	int r;
 
 	if (!op)

@@ -40,6 +40,7 @@ int stack_volume_init(struct alt_volume *v)
 	pthread_mutex_init(&sv->lock, NULL);
 	pthread_cond_init(&sv->changed, NULL);
 	v->sv = sv;
+	v->share_release = stack_share_release;
 	atomic_store(&v->stack, stack_compile_locked(sv));
 	return atomic_load(&v->stack) ? 0 : -ENOMEM;
 }
@@ -56,6 +57,15 @@ static int options_check(const struct alt_filter_registration *reg, const struct
 					     reg->name, o->key, reg->name);
 	}
 	return 0;
+}
+
+/* The kernel would never ask it, and a guard that is not asked is worse than none. */
+static int opens_check(const struct alt_volume *v, const struct alt_filter_registration *reg, struct alt_error *err)
+{
+	if (!atomic_load(&v->no_open) || !filter_wants_opens(reg))
+		return 0;
+	return alt_error_set(err, -EOPNOTSUPP, "filter '%s' looks at opens, reads or writes, and '%s' is mounted without opens; "
+			     "mount it without 'open=no'", reg->name, v->name);
 }
 
 static int place_check_locked(struct alt_volume *v, const struct alt_instance *in, struct alt_error *err)
@@ -215,6 +225,8 @@ int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *na
 	if (r < 0)
 		return alt_error_set(err, r, "no memory to attach filter '%s'", filter->name);
 	r = options_check(reg, in->options, err);
+	if (!r)
+		r = opens_check(v, reg, err);
 	if (!r)
 		r = instance_reserve(in, err);
 	if (r < 0) {

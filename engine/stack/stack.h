@@ -62,6 +62,8 @@ void stack_volume_fini(struct alt_volume *v);          /* detaches all with ALT_
 unsigned stack_data_enter(struct op *op, bool *wanted);
 void stack_data_leave(struct alt_volume *v, unsigned turn);
 bool filter_wants_data(const struct alt_filter_registration *reg);
+/* Does it look at opens, or at what belongs to one? A volume without opens (open=no) is not for it. */
+bool filter_wants_opens(const struct alt_filter_registration *reg);
 
 /* What a filter does not stand in the way of; fltmc's SprtFtrs, with what comes next to it here. */
 enum filter_features {

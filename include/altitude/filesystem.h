@@ -7,6 +7,10 @@
  * Handlers run on any thread, several at a time, also for one node. No engine lock is held.
  * An absent handler answers as the kernel does for a file system without it: -ENOSYS becomes -EOPNOTSUPP
  * (xattrs, fallocate, ...); OPEN, OPENDIR, RELEASE, FLUSH, FSYNC, ACCESS succeed; STATFS answers zeroes.
+ *
+ * On a volume without opens ("open=no") FLUSH, GETLK and SETLK never come; OPEN comes from the engine, with no caller
+ * (uid 0, pid 0), O_RDONLY or O_WRONLY and perhaps O_APPEND, O_SYNC or O_DSYNC, for a file that all then share. It may be
+ * released and opened again between any two operations of one user.
  */
 #ifndef ALTITUDE_FILESYSTEM_H
 #define ALTITUDE_FILESYSTEM_H
