@@ -66,7 +66,7 @@ void op_cancel(struct op *op)
 	cancel_unlock(op, op->pub.volume);
 }
 
-bool op_interrupt(struct alt_volume *v, uint64_t unique)
+static bool interrupt(struct alt_volume *v, uint64_t unique, bool early)
 {
 	pthread_mutex_lock(&v->inflight_lock);
 	for (struct op *op = v->inflight; op; op = op->next) {
@@ -75,6 +75,19 @@ bool op_interrupt(struct alt_volume *v, uint64_t unique)
 		cancel_unlock(op, v);
 		return true;
 	}
+	/* The oldest goes: most are of operations that were over. No number comes twice. */
+	if (early)
+		v->early[v->early_count++ % IO_EARLY_MAX] = unique;
 	pthread_mutex_unlock(&v->inflight_lock);
 	return false;
+}
+
+bool op_interrupt(struct alt_volume *v, uint64_t unique)
+{
+	return interrupt(v, unique, false);
+}
+
+void op_interrupt_early(struct alt_volume *v, uint64_t unique)
+{
+	interrupt(v, unique, true);
 }

@@ -19,6 +19,7 @@
 #define IO_DATA_MAX (1u << 20)          /* bytes of one READ or WRITE */
 #define IO_MESSAGE_MAX (IO_DATA_MAX + 4096)
 #define IO_FRAMES_INLINE 8
+#define IO_EARLY_MAX 32
 
 struct op;
 struct stack;
@@ -87,6 +88,8 @@ struct alt_volume {
 	bool no_open_wanted;                     /* option */
 	_Atomic bool no_open;                    /* so it is: the kernel tells of no open file, and has no handles */
 	uint32_t threads;                        /* of the herd (option); 0: one for each CPU */
+	bool uring;                              /* transport=uring */
+	uint32_t ring_depth;                     /* entries of each queue (option); 0: as the session likes */
 	pthread_mutex_t modes_lock;
 	_Atomic uint32_t through_files;          /* open files whose reads and writes go by us */
 	struct notices *notices;                 /* what the kernel is to be told; see notify.c */
@@ -116,6 +119,8 @@ struct alt_volume {
 
 	pthread_mutex_t inflight_lock;
 	struct op *inflight;                     /* [inflight_lock] every operation taken and not yet answered */
+	uint64_t early[IO_EARLY_MAX];            /* [inflight_lock] interrupted before they were in flight */
+	unsigned early_count;                    /* [inflight_lock] ever */
 
 	_Atomic(struct stack *) stack;           /* the compiled filters; see stack */
 	_Atomic uint64_t filtered;               /* bit per op code: somebody wants it */
@@ -155,6 +160,7 @@ struct op {
 	struct alt_op pub;                       /* first: modules hold pointers to it */
 	struct wire_request rq;                  /* decoded message; rq.params are the caller's parameters */
 	uint64_t unique;                         /* 0 for generated operations */
+	void *carrier;                           /* the session's: what it came in; NULL: nothing that goes back */
 	void (*done)(struct op *op);             /* called once when the operation is over, on any thread; then unref'd */
 	void *done_arg;
 	_Atomic uint32_t refs;
@@ -209,6 +215,8 @@ void op_end(struct op *op);
 void op_begin(struct op *op);                /* enter the in-flight list */
 void op_cancel(struct op *op);               /* the caller gave up */
 bool op_interrupt(struct alt_volume *v, uint64_t unique); /* false: not in flight */
+/* The same; one that is not in flight is cancelled when it comes. */
+void op_interrupt_early(struct alt_volume *v, uint64_t unique);
 
 /* Run @fn on a worker of @v, which may block for long. false: none could be had. Ends with the volume. */
 bool workers_give(struct alt_volume *v, void (*fn)(void *arg), void *arg);

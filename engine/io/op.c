@@ -211,6 +211,9 @@ void op_begin(struct op *op)
 	if (op->next)
 		op->next->link = &op->next;
 	v->inflight = op;
+	for (unsigned i = 0; op->unique && i < IO_EARLY_MAX && i < v->early_count; i++)
+		if (v->early[i] == op->unique)
+			atomic_store(&op->cancelled, true);
 	pthread_mutex_unlock(&v->inflight_lock);
 	atomic_fetch_add_explicit(&v->counts[op->pub.code], 1, memory_order_relaxed);
 }

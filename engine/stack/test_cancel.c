@@ -61,6 +61,23 @@ static void an_interrupt_reaches_a_parked_operation_by_its_number(void **state)
 	assert_int_equal(t_wait(&d), -EINTR);
 }
 
+static void an_interrupt_that_comes_first_is_remembered(void **state)
+{
+	struct t_call c = { 0 }, d = { 0 };
+
+	park(&c);
+	op_interrupt_early(t_volume, c.unique);          /* in flight: as the other */
+	assert_int_equal(t_wait(&c), -EINTR);
+	alt_op_unref(kept);
+	op_interrupt_early(t_volume, c.unique);          /* over: nothing comes of it */
+	op_interrupt_early(t_volume, c.unique + 1);
+	park(&d);                                        /* cancelled before it could be kept */
+	assert_int_equal(d.unique, c.unique + 1);
+	assert_int_equal(t_wait(&d), -EINTR);
+	assert_int_equal(cancels, 1);
+	assert_int_equal(cancelled_when_set, 1);
+}
+
 static void a_second_interrupt_calls_nobody(void **state)
 {
 	struct t_call c = { 0 };
@@ -317,6 +334,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		case2(an_interrupt_reaches_a_parked_operation_by_its_number),
+		case2(an_interrupt_that_comes_first_is_remembered),
 		case2(a_second_interrupt_calls_nobody),
 		case2(a_cancel_before_the_routine_is_set_is_told_by_set),
 		case2(a_routine_taken_back_is_not_called),
