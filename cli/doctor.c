@@ -91,7 +91,7 @@ static void check_allow_other(void)
 
 /* ---- what the driver offers: asked by mounting in a mount namespace of our own, reading INIT, and going ---- */
 
-static const struct { uint64_t flag; const char *name, *use; } features[] = {
+static const struct { uint64_t flag; const char *name, *use, *absent; } features[] = {
 	{ FUSE_HANDLE_KILLPRIV_V2, "killpriv v2", "small writes without asking for attributes" },
 	{ FUSE_DO_READDIRPLUS, "readdirplus", "listings that bring attributes along" },
 	{ FUSE_PARALLEL_DIROPS, "parallel directories", "lookups in one directory side by side" },
@@ -99,7 +99,8 @@ static const struct { uint64_t flag; const char *name, *use; } features[] = {
 	{ FUSE_CACHE_SYMLINKS, "cached links", "" },
 	{ FUSE_CREATE_SUPP_GROUP, "groups on create", "a new file's group is right" },
 	{ FUSE_PASSTHROUGH, "passthrough", "reads and writes at the speed of the backing file (Linux 6.9)" },
-	{ FUSE_OVER_IO_URING, "io_uring transport", "echo Y >/sys/module/fuse/parameters/enable_uring (Linux 6.14)" },
+	{ FUSE_OVER_IO_URING, "io_uring transport", "with -o transport=uring",
+	  "as root, 'echo Y >/sys/module/fuse/parameters/enable_uring' (Linux 6.14)" },
 	{ FUSE_REQUEST_TIMEOUT, "request timeout", "by the kernel (Linux 6.16)" },
 };
 
@@ -132,7 +133,8 @@ static void features_print(char *message, int len)
 	snprintf(text, sizeof text, "%u.%u", rq.init.major, rq.init.minor);
 	fine("FUSE protocol", text);
 	for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
-		snprintf(text, sizeof text, rq.init.flags & features[i].flag ? "%s" : "not offered: %s", features[i].use);
+		snprintf(text, sizeof text, rq.init.flags & features[i].flag ? "%s" : "not offered: %s",
+			 rq.init.flags & features[i].flag || !features[i].absent ? features[i].use : features[i].absent);
 		(rq.init.flags & features[i].flag ? fine : note)(features[i].name, text);
 	}
 }

@@ -235,6 +235,8 @@ FAILS = [
     ("mount -o bogus dir:FULL DIR", "file system 'dir' has no option 'bogus'"),
     ("mount --timeout-ms soon mem: DIR", "is not a number of milliseconds"),
     ("mount -o ttl_ms=-1 mem: DIR", "is not a number of milliseconds"),
+    ("mount -o transport=pigeon mem: DIR", "option 'transport=pigeon' of volume 'mem:' is neither devfuse nor uring"),
+    ("mount -o ring_depth=257 mem: DIR", "is not a number of entries from 0 to 256"),
     ("mount --filter nosuch mem: DIR", "unknown filter 'nosuch'"),
     ("mount --filter NONE.so mem: DIR", "no module '"),
     ("mount --filter FULL/x mem: DIR", "cannot load module"),

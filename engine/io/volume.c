@@ -9,6 +9,7 @@
 #define TTL_DEFAULT_MS 0u
 #define TTL_MAX_MS 86400000u
 #define THREADS_MAX 32u          /* half of what a session can hold: the others are spares */
+#define RING_DEPTH_MAX 256u
 
 static int option_number(struct alt_volume *v, const char *key, uint32_t fallback, uint32_t most, const char *what,
 			 uint32_t *ret, struct alt_error *err)
@@ -39,6 +40,16 @@ static int option_switch(struct alt_volume *v, const char *key, bool fallback, b
 	return alt_error_set(err, -EINVAL, "option '%s=%s' of volume '%s' is neither yes nor no", key, s, v->name);
 }
 
+static int option_transport(struct alt_volume *v, struct alt_error *err)
+{
+	const char *s = alt_volume_option(v, "transport");
+
+	v->uring = s && !strcmp(s, "uring");
+	if (!s || v->uring || !strcmp(s, "devfuse"))
+		return 0;
+	return alt_error_set(err, -EINVAL, "option 'transport=%s' of volume '%s' is neither devfuse nor uring", s, v->name);
+}
+
 /* An option nobody understands is a mistake of the person who wrote it, not something to skip. */
 static int options_check(struct alt_volume *v, struct alt_error *err)
 {
@@ -46,7 +57,8 @@ static int options_check(struct alt_volume *v, struct alt_error *err)
 		const struct alt_option *known = v->fs->options;
 
 		if (!strcmp(o->key, "ttl_ms") || !strcmp(o->key, "timeout_ms") || !strcmp(o->key, "passthrough") ||
-		    !strcmp(o->key, "threads") || !strcmp(o->key, "open"))
+		    !strcmp(o->key, "threads") || !strcmp(o->key, "open") || !strcmp(o->key, "transport") ||
+		    !strcmp(o->key, "ring_depth"))
 			continue;
 		while (known && known->name && strcmp(known->name, o->key))
 			known++;
@@ -99,6 +111,10 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 		r = option_number(v, "timeout_ms", 0, TTL_MAX_MS, "milliseconds", &v->timeout_ms, err);
 	if (!r)
 		r = option_number(v, "threads", 0, THREADS_MAX, "threads", &v->threads, err);
+	if (!r)
+		r = option_transport(v, err);
+	if (!r)
+		r = option_number(v, "ring_depth", 0, RING_DEPTH_MAX, "entries", &v->ring_depth, err);
 	if (!r)
 		r = fs->mount(v, arg, err);
 	if (r < 0) {

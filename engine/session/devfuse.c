@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* /dev/fuse: a session's beginning, its clock and its end. herd.c has the threads that serve. */
-#include "session/internal.h"
+#include "session/uring.h"
 #include "base/base.h"
 #include <altitude/log.h>
 
@@ -22,12 +22,18 @@ int session_send(struct session *s, const struct iovec *iov, int count)
 	return writev(s->fd, iov, count) < 0 ? -errno : 0;
 }
 
+int session_answer(struct session *s, struct op *op, const struct iovec *iov, int count)
+{
+	return op->carrier ? uring_answer(op->carrier, iov, count) : session_send(s, iov, count);
+}
+
 void session_stop(struct session *s)
 {
 	uint64_t one = 1;
 
 	atomic_store(&s->stopping, true);
 	herd_stop(s);
+	uring_stop(s);
 	if (s->stop_fd >= 0 && write(s->stop_fd, &one, sizeof one) < 0)
 		return; /* full: it is readable already */
 }
@@ -64,7 +70,7 @@ static void *clock_main(void *arg)
 			pthread_mutex_unlock(&v->inflight_lock);
 			if (op) {
 				iov.iov_len = wire_encode_error(op->unique, -ETIMEDOUT, fixed);
-				session_send(s, &iov, 1);
+				session_answer(s, op, &iov, 1);
 				op_cancel(op);
 				alt_op_unref(&op->pub);
 			}
@@ -92,6 +98,7 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 	}
 	s->volume = v;
 	s->fd = fd;
+	sched_getaffinity(0, sizeof s->cpus, &s->cpus);
 	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	s->park_fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
@@ -100,7 +107,7 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 		goto fail;
 	if (notifier_start(s) < 0)
 		alt_volume_set_watched(v, false);
-	if (herd_begin(s, v->threads) < 0)
+	if (herd_begin(s, 0, v->uring ? 1 : v->threads) < 0)
 		goto fail;
 	s->has_monitor = !pthread_create(&s->monitor, NULL, herd_monitor, s);
 	if (v->timeout_ms)
@@ -166,10 +173,12 @@ void session_free(struct session *s)
 	if (s->has_clock)
 		pthread_join(s->clock, NULL);
 	inflight_end(s->volume);
-	for (int i = 0; i < HERD_MAX; i++)
-		if (atomic_load(&s->used[i]))
-			pthread_join(s->threads[i], NULL);
+	herd_join(s);
+	while (!uring_quiet(s, 10))
+		inflight_end(s->volume);
 	inflight_end(s->volume);
+	uring_end(s);
+	herd_join(s); /* a ring that was refused has made it grow */
 	fds_close(s);
 	free(s);
 }

@@ -88,17 +88,8 @@ static int take(struct session *s, struct op **op, void **message)
 	if (atomic_load_explicit(&s->napping, memory_order_relaxed) && atomic_exchange(&s->napping, false))
 		eventfd_write(s->nap_fd, 1);
 
-	/* A message lives in its operation; it comes back unless the operation is kept by somebody. */
-	(*op)->message = *message;
-	alt_op_ref(&(*op)->pub);
-	serve(s, *op, n);
+	serve_lent(s, *op, message, n);
 	atomic_fetch_sub(&s->serving, 1);
-	*message = NULL;
-	if (atomic_load(&(*op)->refs) == 1) {
-		*message = (*op)->message;
-		(*op)->message = NULL;
-	}
-	alt_op_unref(&(*op)->pub);
 	*op = NULL;
 	return 1;
 }
@@ -168,19 +159,22 @@ static int herd_start(struct session *s, int cpu)
 	int slot, r;
 
 	for (slot = 0; slot < HERD_MAX; slot++) {
-		int over = 2;
+		int over = 2, unused = 0;
 
-		if (atomic_compare_exchange_strong(&s->used[slot], &over, 0))
-			pthread_join(s->threads[slot], NULL);
-		if (!atomic_load(&s->used[slot]))
+		if (atomic_compare_exchange_strong(&s->used[slot], &unused, 1))
 			break;
+		if (atomic_compare_exchange_strong(&s->used[slot], &over, 1)) {
+			pthread_join(s->threads[slot], NULL);
+			break;
+		}
 	}
 	if (!a || slot == HERD_MAX) {
+		if (slot < HERD_MAX)
+			atomic_store(&s->used[slot], 0);
 		free(a);
 		return -EAGAIN;
 	}
 	*a = (struct herd_arg){ s, slot, cpu };
-	atomic_store(&s->used[slot], 1);
 	r = pthread_create(&s->threads[slot], NULL, herd_main, a);
 	if (r) {
 		atomic_store(&s->used[slot], 0);
@@ -189,21 +183,26 @@ static int herd_start(struct session *s, int cpu)
 	return -r;
 }
 
-int herd_begin(struct session *s, unsigned threads)
+int herd_begin(struct session *s, unsigned there, unsigned threads)
 {
-	unsigned started = 0, cpu_count, seen = 0;
-	cpu_set_t cpus;
+	unsigned started = 0, cpu_count = CPU_COUNT(&s->cpus), seen = 0;
 
-	CPU_ZERO(&cpus);
-	sched_getaffinity(0, sizeof cpus, &cpus);
-	cpu_count = CPU_COUNT(&cpus);
 	if (!threads)
 		threads = cpu_count < HERD_MAX / 2 ? cpu_count : HERD_MAX / 2;
 	while (seen < threads && cpu_count)
 		for (int cpu = 0; cpu < CPU_SETSIZE && seen < threads; cpu++)
-			if (CPU_ISSET(cpu, &cpus) && ++seen)
+			if (CPU_ISSET(cpu, &s->cpus) && ++seen > there)
 				started += !herd_start(s, cpu);
-	return started ? 0 : -EAGAIN;
+	return started || there ? 0 : -EAGAIN;
+}
+
+void herd_join(struct session *s)
+{
+	for (int i = 0; i < HERD_MAX; i++)
+		if (atomic_load(&s->used[i])) {
+			pthread_join(s->threads[i], NULL);
+			atomic_store(&s->used[i], 0);
+		}
 }
 
 /* ---- the monitor ---- */

@@ -3,8 +3,12 @@
 #define SESSION_INTERNAL_H
 
 #include "session/session.h"
+#include <sched.h>
 
 #define HERD_MAX 64
+
+struct uring;
+struct entry;                            /* of a ring: what a request came in */
 
 struct session {
 	struct alt_volume *volume;
@@ -12,6 +16,8 @@ struct session {
 	int stop_fd;                     /* eventfd, readable for ever once stopped */
 	int park_fd, nap_fd;             /* eventfds: parked threads wait in one, the napping monitor in the other */
 	_Atomic bool stopping;
+	_Atomic(struct uring *) uring;   /* the other transport, NULL for none; see uring.c */
+	cpu_set_t cpus;                  /* where threads may run */
 	session_answer_fn *answer;       /* loopback */
 	void *answer_arg;
 
@@ -32,9 +38,12 @@ struct session {
 
 /* Serve one message in op->message, which the operation owns. The op's first reference goes with its end. */
 void serve(struct session *s, struct op *op, size_t len);
+/* The same with a message of IO_MESSAGE_MAX bytes that comes back, unless the operation is kept: then *message is NULL. Ends @op. */
+void serve_lent(struct session *s, struct op *op, void **message, size_t len);
 
-/* Start @threads that serve, 0: one for each CPU. 0 or -errno. */
-int herd_begin(struct session *s, unsigned threads);
+/* Start @threads that serve, 0: one for each CPU; @there of them are there already. 0 or -errno. */
+int herd_begin(struct session *s, unsigned there, unsigned threads);
+void herd_join(struct session *s);
 /* The monitor's thread; @arg is the session. */
 void *herd_monitor(void *arg);
 /* @stopping is set: call back whoever is parked. */
@@ -50,5 +59,7 @@ void notifier_stop(struct session *s);
 
 /* 0, or -errno: the kernel did not take the answer (-ENOENT: the caller gave up). */
 int session_send(struct session *s, const struct iovec *iov, int count);
+/* The same for the answer of @op, the way it came. */
+int session_answer(struct session *s, struct op *op, const struct iovec *iov, int count);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* One message: decoded, resolved, walked through the stack, answered. Both transports come here. */
-#include "session/internal.h"
+#include "session/uring.h"
 #include "base/base.h"
 #include "wire/proto.h"
 
@@ -18,12 +18,20 @@ static const uint64_t flags_always = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUS
 
 #define DAY_MS 86400000u
 
-static void send_error(struct session *s, uint64_t unique, int error)
+static void send_error(struct session *s, struct op *op, uint64_t unique, int error)
 {
 	char fixed[WIRE_FIXED_MAX];
 	struct iovec iov = { fixed, wire_encode_error(unique, error, fixed) };
 
-	session_send(s, &iov, 1);
+	session_answer(s, op, &iov, 1);
+}
+
+/* What the kernel wants of a ring's buffers. */
+static size_t payload_max(const struct wire_init_answer *a)
+{
+	size_t pages = (size_t)a->max_pages * sysconf(_SC_PAGESIZE);
+
+	return pages > a->max_write ? pages : a->max_write;
 }
 
 static void serve_init(struct session *s, const struct wire_request *rq)
@@ -35,6 +43,8 @@ static void serve_init(struct session *s, const struct wire_request *rq)
 		.max_readahead = rq->init.max_readahead, .max_write = IO_DATA_MAX, .time_gran = 1,
 		.max_background = 64, .congestion_threshold = 48, .max_pages = IO_DATA_MAX / 4096,
 	};
+	bool ring;
+	int sent;
 	char fixed[WIRE_FIXED_MAX];
 	struct iovec iov = { fixed, 0 };
 
@@ -54,8 +64,13 @@ static void serve_init(struct session *s, const struct wire_request *rq)
 	if (a.flags & FUSE_PASSTHROUGH)
 		a.max_stack_depth = 1;
 	atomic_store(&s->may_through, a.flags & FUSE_PASSTHROUGH);
+	ring = s->fd >= 0 && !atomic_load(&s->uring) && uring_agree(s, rq->init.flags & FUSE_OVER_IO_URING, payload_max(&a));
+	if (ring)
+		a.flags |= FUSE_OVER_IO_URING;
 	iov.iov_len = wire_encode_init(rq->unique, &a, fixed);
-	session_send(s, &iov, 1);
+	sent = session_send(s, &iov, 1);
+	if (ring)
+		uring_go(s, sent >= 0);
 }
 
 static void serve_forget(struct session *s, const struct wire_request *rq)
@@ -68,11 +83,16 @@ static void serve_forget(struct session *s, const struct wire_request *rq)
 	}
 }
 
-/* An interrupt may overtake its victim: "ask again" until it is in flight or the kernel has its answer. */
-static void serve_interrupt(struct session *s, const struct wire_request *rq)
+/*
+ * An interrupt may overtake its victim: "ask again" until it is in flight or the kernel has its answer. The kernel asks again
+ * only for what came over /dev/fuse; for what lies in a ring, ours is the memory.
+ */
+static void serve_interrupt(struct session *s, struct op *op, const struct wire_request *rq)
 {
-	if (!op_interrupt(s->volume, rq->victim))
-		send_error(s, rq->unique, -EAGAIN);
+	if (atomic_load(&s->uring))
+		op_interrupt_early(s->volume, rq->victim);
+	else if (!op_interrupt(s->volume, rq->victim))
+		send_error(s, op, rq->unique, -EAGAIN);
 }
 
 /* ---- answers ---- */
@@ -231,7 +251,7 @@ static void answer_success(struct session *s, struct op *op)
 		listed = listing_encode(op, data, data ? op->rq.params.size : 0, true);
 	}
 	n = wire_encode(&op->rq, &op->pub, &rp, data, listed, fixed, iov);
-	if (session_send(s, iov, n) < 0) {
+	if (session_answer(s, op, iov, n) < 0) {
 		if (node)
 			node_forget(op->pub.volume, node->rec.number, 1);
 		if (file) {
@@ -255,7 +275,7 @@ static void operation_done(struct op *op)
 		memset(&op->pub.r, 0, sizeof op->pub.r);
 	}
 	if (!late && op->pub.status < 0)
-		send_error(s, op->unique, op->pub.status);
+		send_error(s, op, op->unique, op->pub.status);
 	else if (!late)
 		answer_success(s, op);
 	if ((late || op->pub.status < 0) && op->pub.code == ALT_OP_READDIR)
@@ -274,7 +294,7 @@ static void serve_operation(struct session *s, struct op *op)
 	if (!r && is_release(op) && atomic_exchange(&op->pub.file->released, true))
 		r = -EBADF;
 	if (r < 0) {
-		send_error(s, op->unique, r);
+		send_error(s, op, op->unique, r);
 		op_end(op);
 		return;
 	}
@@ -300,8 +320,8 @@ void serve(struct session *s, struct op *op, size_t len)
 	struct wire_request *rq = &op->rq;
 
 	if (wire_decode(op->message, len, rq) < 0) {
-		if (rq->unique)
-			send_error(s, rq->unique, -EIO);
+		if (rq->unique || op->carrier)
+			send_error(s, op, rq->unique, -EIO);
 		alt_op_unref(&op->pub);
 		return;
 	}
@@ -314,11 +334,24 @@ void serve(struct session *s, struct op *op, size_t len)
 	else if (rq->kind == WIRE_FORGET)
 		serve_forget(s, rq);
 	else if (rq->kind == WIRE_INTERRUPT)
-		serve_interrupt(s, rq);
+		serve_interrupt(s, op, rq);
 	else if (rq->kind == WIRE_DESTROY)
-		send_error(s, rq->unique, 0);
-	else if (rq->kind == WIRE_UNSUPPORTED)
-		send_error(s, rq->unique, -ENOSYS);
+		send_error(s, op, rq->unique, 0);
+	else if (rq->kind == WIRE_UNSUPPORTED || op->carrier)
+		send_error(s, op, rq->unique, -ENOSYS);
+	alt_op_unref(&op->pub);
+}
+
+void serve_lent(struct session *s, struct op *op, void **message, size_t len)
+{
+	op->message = *message;
+	alt_op_ref(&op->pub);
+	serve(s, op, len);
+	*message = NULL;
+	if (atomic_load(&op->refs) == 1) {
+		*message = op->message;
+		op->message = NULL;
+	}
 	alt_op_unref(&op->pub);
 }
 

@@ -26,7 +26,7 @@ _altitude() {
 		COMPREPLY=($(compgen -W "$(_altitude_filters)" -- "$word"))
 		return ;;
 	-o | --option)
-		COMPREPLY=($(compgen -W 'allow_other default_permissions filter= nodev noexec nonempty nosuid open=no passthrough= ro threads= timeout_ms= ttl_ms=' -- "$word"))
+		COMPREPLY=($(compgen -W 'allow_other default_permissions filter= nodev noexec nonempty nosuid open=no passthrough= ring_depth= ro threads= timeout_ms= transport= ttl_ms=' -- "$word"))
 		return ;;
 	-t | --timeout-ms | -i | --instance | -a | --altitude)
 		# "-a" of mount is a switch.
