@@ -305,13 +305,14 @@ static void serve_operation(struct session *s, struct op *op)
 }
 
 /* ENOSYS is remembered: none is sent again. A RELEASE may come of what was created before the first of them. */
-static bool serve_no_open(struct session *s, const struct wire_request *rq)
+static bool serve_no_open(struct session *s, struct op *op)
 {
+	const struct wire_request *rq = &op->rq;
 	bool never = rq->code == ALT_OP_OPEN || rq->code == ALT_OP_FLUSH;
 
 	if (!atomic_load(&s->volume->no_open) || !(never || (rq->code == ALT_OP_RELEASE && !rq->fh)))
 		return false;
-	send_error(s, rq->unique, never ? -ENOSYS : 0);
+	send_error(s, op, rq->unique, never ? -ENOSYS : 0);
 	return true;
 }
 
@@ -325,7 +326,7 @@ void serve(struct session *s, struct op *op, size_t len)
 		alt_op_unref(&op->pub);
 		return;
 	}
-	if (rq->kind == WIRE_OP && !serve_no_open(s, rq)) {
+	if (rq->kind == WIRE_OP && !serve_no_open(s, op)) {
 		serve_operation(s, op);
 		return;
 	}

@@ -335,9 +335,11 @@ def test_who_has_no_descriptor_left_closes_what_is_not_in_use(volume):
         (volume.tree / f"{n}").write_text(f"{n}")
         (volume.mnt / f"{n}").stat()
     highest = max(map(int, os.listdir(f"/proc/{volume.pid}/fd")))
-    resource.prlimit(volume.pid, resource.RLIMIT_NOFILE, (highest + 20,) * 2)
+    was = resource.prlimit(volume.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(volume.pid, resource.RLIMIT_NOFILE, (highest + 20, was[1]))
     for n in range(100):
         assert (volume.mnt / f"{n}").read_text() == f"{n}"
+    resource.prlimit(volume.pid, resource.RLIMIT_NOFILE, was)     # its end needs some, too
 
 
 def test_files_pushed_out_while_they_are_used_are_whole(volume):
