@@ -330,7 +330,9 @@ void serve(struct session *s, struct op *op, size_t len)
 		serve_operation(s, op);
 		return;
 	}
-	if (rq->kind == WIRE_INIT)
+	if (rq->kind == WIRE_OP)
+		; /* answered */
+	else if (rq->kind == WIRE_INIT)
 		serve_init(s, rq);
 	else if (rq->kind == WIRE_FORGET)
 		serve_forget(s, rq);
