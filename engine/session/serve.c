@@ -5,6 +5,7 @@
 #include "wire/proto.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -190,7 +191,7 @@ static bool is_release(const struct op *op)
 }
 
 /* What a filter wants to see is not answered by the kernel alone. */
-static void open_flags_decide(struct op *op)
+static void open_flags_decide(struct op *op, const struct alt_file *file)
 {
 	uint64_t filtered = atomic_load(&op->pub.volume->filtered);
 	bool lists = op->pub.code == ALT_OP_OPENDIR, remembers = lifetime_ms(op->pub.volume, ALT_OP_READDIR);
@@ -198,7 +199,8 @@ static void open_flags_decide(struct op *op)
 
 	if (!lists && !op->pub.node->owner->ops[ALT_OP_FLUSH] && !(op->pub.volume->fs->flags & ALT_FS_LOCKS))
 		*open |= ALT_OPEN_NOFLUSH;
-	if (filtered >> ALT_OP_FLUSH & 1)
+	/* At FLUSH the kernel writes back its pages, those of mappings too: none may stay behind when a later open passes through. */
+	if (filtered >> ALT_OP_FLUSH & 1 || (file->mode == FILE_CACHED && (file->flags & O_ACCMODE) != O_RDONLY))
 		*open &= ~(uint32_t)ALT_OPEN_NOFLUSH;
 	if (!lists || !remembers)
 		*open &= ~(uint32_t)ALT_OPEN_CACHE_DIR;
@@ -237,13 +239,12 @@ static void answer_success(struct session *s, struct op *op)
 		reply_node(&rp, node);
 		node_remember(node, 1); /* before the answer: a FORGET may follow it at once */
 	}
-	if (file)
-		open_flags_decide(op);
 	if (file && made_shared(op)) {
 		file = NULL;
 	} else if (file) {
 		rp.fh = file->number;
 		rp.backing_id = through_decide(s, op);
+		open_flags_decide(op, file);
 		op->pub.file = op->pub.r.file = NULL; /* the reference is the kernel's now */
 	}
 	if (op->pub.code == ALT_OP_READDIR) {

@@ -21,7 +21,7 @@ static _Atomic int opens, releases, writes;
 static uint32_t last_flags;      /* of open(2), of the file that an operation came with */
 static bool unlinked[FILES];
 static int open_error;           /* -errno for the next open */
-static struct alt_op *pended;    /* OPEN is kept here when @pend */
+static struct alt_op *_Atomic pended;    /* OPEN is kept here when @pend */
 static bool pend;
 
 static int many_lookup(struct alt_op *op)
@@ -417,7 +417,7 @@ static void an_open_may_take_its_time(void **state)
 	n = lookup(0);
 	pend = true;
 	pthread_create(&thread, NULL, reader, &n);
-	while (!*(struct alt_op *volatile *)&pended)
+	while (!pended)
 		sched_yield();
 	pend = false;
 	alt_op_complete(pended, 0);

@@ -208,7 +208,8 @@ enum alt_open {
 	ALT_OPEN_NONSEEKABLE = 1u << 2,
 	ALT_OPEN_CACHE_DIR = 1u << 3,    /* OPENDIR: the listing may be remembered; only if changes are told of (notify.h) */
 	ALT_OPEN_STREAM = 1u << 4,
-	ALT_OPEN_NOFLUSH = 1u << 5,      /* close(2) needs no FLUSH; the engine takes it back while a filter has FLUSH callbacks */
+	ALT_OPEN_NOFLUSH = 1u << 5,      /* close(2) needs no FLUSH; the engine takes it back while a filter has FLUSH callbacks,
+					  * and for a cached file that is open for writing */
 	ALT_OPEN_PARALLEL = 1u << 6,     /* direct writes within the size may run together */
 };
 
