@@ -101,7 +101,7 @@ def test_altitude_is_the_same_in_source_manifest_and_page(folder, altitude):
     assert int(low) <= float(number) <= int(high)
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=ident)
+@pytest.mark.parametrize("folder", MODULES, ids=ident)
 def test_options_in_examples_exist(folder, altitude):
     """An example with a comma where a colon belongs looks right, and is refused."""
     names = {o.name.decode() for o in options_of(registration(folder, altitude))}
