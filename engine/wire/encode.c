@@ -454,6 +454,19 @@ size_t wire_notify_inode(uint64_t nodeid, int64_t off, int64_t len, void *out)
 	return put_notify(FUSE_NOTIFY_INVAL_INODE, PUT(body_of(out), o), out);
 }
 
+/* A fixed part, then a name and a zero byte. */
+static size_t put_named(int code, const void *fixed, size_t fixed_size, const char *name, size_t name_len, void *out)
+{
+	char *at = body_of(out);
+
+	if (!name_len || name_len > NAME_LIMIT)
+		return 0;
+	memcpy(at, fixed, fixed_size);
+	memcpy(at + fixed_size, name, name_len);
+	at[fixed_size + name_len] = '\0';
+	return put_notify(code, fixed_size + name_len + 1, out);
+}
+
 size_t wire_notify_entry(uint64_t parent, const char *name, size_t name_len, bool expire_only,
 			 void *out)
 {
@@ -462,27 +475,15 @@ size_t wire_notify_entry(uint64_t parent, const char *name, size_t name_len, boo
 		.namelen = (uint32_t)name_len,
 		.flags = expire_only ? FUSE_EXPIRE_ONLY : 0,
 	};
-	char *at = body_of(out);
 
-	if (!name_len || name_len > NAME_LIMIT)
-		return 0;
-	at += PUT(at, o);
-	memcpy(at, name, name_len);
-	at[name_len] = '\0';
-	return put_notify(FUSE_NOTIFY_INVAL_ENTRY, sizeof(o) + name_len + 1, out);
+	return put_named(FUSE_NOTIFY_INVAL_ENTRY, &o, sizeof(o), name, name_len, out);
 }
 
 size_t wire_notify_delete(uint64_t parent, uint64_t child, const char *name, size_t name_len, void *out)
 {
 	struct fuse_notify_delete_out o = { .parent = parent, .child = child, .namelen = (uint32_t)name_len };
-	char *at = body_of(out);
 
-	if (!name_len || name_len > NAME_LIMIT)
-		return 0;
-	at += PUT(at, o);
-	memcpy(at, name, name_len);
-	at[name_len] = '\0';
-	return put_notify(FUSE_NOTIFY_DELETE, sizeof(o) + name_len + 1, out);
+	return put_named(FUSE_NOTIFY_DELETE, &o, sizeof(o), name, name_len, out);
 }
 
 size_t wire_notify_epoch(void *out)
