@@ -194,9 +194,11 @@ def compare(options, wanted):
     count = options["rounds"] or (2 if options["quick"] else 5)
     about = {"machine": machine(), "place": str(base), "filesystem": kind_of(base), "sizes": sizes, "rounds": count,
              "busy": options["busy"], "contenders": {c.name: c.what for c in runners}, "not run": left_out}
-    hogs = [subprocess.Popen([ROWS_PROGRAM, "hog"]) for _ in range(os.cpu_count() if options["busy"] else 0)]
     place = pathlib.Path(tempfile.mkdtemp(prefix="altitude-bench-", dir=base))
+    hogs = []
     try:
+        for _ in range(os.cpu_count() if options["busy"] else 0):
+            hogs.append(subprocess.Popen([ROWS_PROGRAM, "hog"]))
         sample.archives(place, sizes["tree"])
         samples = rounds(count, rows, runners, place, sizes, say)
     finally:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Who runs: the directory itself, altitude in several dresses, and other mirrors of directories."""
+import contextlib
 import os
 import pathlib
 import select
 import shutil
+import signal
 import subprocess
 import time
 
@@ -80,6 +82,20 @@ def mounted(path):
         return any(line.split()[4] == wanted for line in info)
 
 
+@contextlib.contextmanager
+def steady():
+    """What would end the run waits until the block is over: no server is started or stopped by half."""
+    came = []
+    before = {number: signal.signal(number, lambda it, _: came.append(it)) for number in [signal.SIGINT, signal.SIGTERM]}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
+
+
 class Mounted:
     """with Mounted(contender, below, mnt) as place: its server runs, and is gone afterwards."""
 
@@ -87,6 +103,13 @@ class Mounted:
         self.contender, self.below, self.mnt, self.server = contender, pathlib.Path(below), pathlib.Path(mnt), None
 
     def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:       # who is interrupted here leaves no mount either
+            self.__exit__()
+            raise
+
+    def start(self):
         if self.contender.command is None:
             return self.below
         with open("/proc/self/mountinfo") as info:
@@ -94,12 +117,12 @@ class Mounted:
             changed.register(info, select.POLLPRI | select.POLLERR)
             info.read()
             self.log = open(f"{self.mnt}.log", "w+")
-            self.server = subprocess.Popen(self.contender.command(self.below, self.mnt), env=ENV,
-                                           stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+            with steady():
+                self.server = subprocess.Popen(self.contender.command(self.below, self.mnt), env=ENV,
+                                               stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
             deadline = time.monotonic() + 30
             while not mounted(self.mnt):
                 if self.server.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
                     raise Failed(f"{self.contender.name} did not mount: {self.said()}")
                 changed.poll(50)
                 info.seek(0)
@@ -112,6 +135,8 @@ class Mounted:
 
     def stop(self):
         """Unmount, and wait for the server; a mount that stays busy is taken away all the same."""
+        if not mounted(self.mnt):
+            self.server.terminate()
         unmount = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
         for _ in range(50):
             if not mounted(self.mnt):
@@ -127,6 +152,8 @@ class Mounted:
             self.server.wait()
 
     def __exit__(self, *_):
-        if self.server:
+        if not self.server:
+            return
+        with steady():
             self.stop()
             self.log.close()

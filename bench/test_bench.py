@@ -275,9 +275,10 @@ def until(what, condition, seconds=60):
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("later", [0, 0.05, 0.1, 0.2, 0.3])
 @pytest.mark.parametrize("deadly", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_ended_leaves_no_process_and_no_mount(fuse, tmp_path, deadly):
-    """While a contender is mounted and busy processes run."""
+def test_a_run_that_is_ended_leaves_no_process_and_no_mount(fuse, tmp_path, deadly, later):
+    """Wherever it is: while a contender is mounted and busy processes run, while one is unmounted."""
     mark = f"BENCH_TEST={os.getpid()}.{deadly}"
     place = tmp_path / "place"
     place.mkdir()
@@ -288,6 +289,7 @@ def test_a_run_that_is_ended_leaves_no_process_and_no_mount(fuse, tmp_path, dead
     try:
         until("a contender is mounted", lambda: str(place) in pathlib.Path("/proc/self/mountinfo").read_text())
         assert sum(b"hog" in line for line in left_of(mark)) == os.cpu_count()
+        time.sleep(later)
     finally:
         running.send_signal(deadly)
         running.wait(60)
