@@ -10,6 +10,8 @@
  * Whoever takes a request while nobody waits wakes a parked one first. Every now and then, under load, all come back for
  * a while, so that it is the right ones that stay: those on the CPUs where the clients are.
  *
+ * Where one CPU's requests are all there are, one thread is enough: see solo.c.
+ *
  * A thread inside something slow is replaced, never waited for: when nobody is left in poll and no request was taken
  * for a tick, the monitor starts a spare, which leaves again after some idle seconds. It naps while there is nothing to do.
  */
@@ -43,14 +45,20 @@ static void unpark_one(struct session *s)
 	}
 }
 
-/* Not the last one that is free. The descriptor is a semaphore: who was counted is woken once. */
-static void park(struct session *s)
+void herd_gather(struct session *s)
+{
+	while (atomic_load(&s->parked) > 0)
+		unpark_one(s);
+}
+
+/* @left  are to remain, beside those that serve. The descriptor is a semaphore: who was counted is woken once. */
+static void park(struct session *s, int left)
 {
 	int n = atomic_load(&s->grazing);
 	eventfd_t token;
 
 	do
-		if (n - atomic_load(&s->serving) < 3)
+		if (n - atomic_load(&s->serving) <= left)
 			return;
 	while (!atomic_compare_exchange_weak(&s->grazing, &n, n - 1));
 	atomic_fetch_add(&s->parked, 1);
@@ -67,8 +75,9 @@ void herd_stop(struct session *s)
 /* ---- serving ---- */
 
 /* 0: none there; 1: served; -1: the connection is over. */
-static int take(struct session *s, struct op **op, void **message)
+static int take(struct session *s, int slot, struct op **op, void **message)
 {
+	uint32_t client;
 	ssize_t n;
 
 	if (!*message)
@@ -83,7 +92,13 @@ static int take(struct session *s, struct op **op, void **message)
 	if (n == 0)
 		return -1;
 	atomic_fetch_add(&s->taken, 1);
-	if (atomic_fetch_add(&s->serving, 1) + 1 >= atomic_load(&s->grazing) && atomic_load(&s->parked))
+	client = wire_client(*message, n);
+	if (client) {
+		atomic_store_explicit(&s->client, client, memory_order_relaxed);
+		atomic_store_explicit(&s->took_last, slot + 1, memory_order_relaxed);
+	}
+	if (atomic_fetch_add(&s->serving, 1) + 1 >= atomic_load(&s->grazing) && atomic_load(&s->parked) &&
+	    !atomic_load(&s->alone))
 		unpark_one(s);
 	if (atomic_load_explicit(&s->napping, memory_order_relaxed) && atomic_exchange(&s->napping, false))
 		eventfd_write(s->nap_fd, 1);
@@ -94,25 +109,27 @@ static int take(struct session *s, struct op **op, void **message)
 	return 1;
 }
 
-static void herd_loop(struct session *s, bool spare)
+static void herd_loop(struct session *s, int slot, bool spare)
 {
 	struct pollfd p[2] = { { .fd = s->fd, .events = POLLIN }, { .fd = s->stop_fd, .events = POLLIN } };
 	void *message = NULL;
 	struct op *op = NULL;
 	unsigned losses = 0;
-	int r = 0;
+	int r = 0, alone;
 
 	while (!atomic_load(&s->stopping)) {
 		bool got = false;
 
-		while ((r = take(s, &op, &message)) > 0)
+		while ((r = take(s, slot, &op, &message)) > 0)
 			got = true;
 		if (r < 0)
 			break;
+		alone = atomic_load(&s->alone);
 		losses = !got ? losses + 1 : losses > WIN_WORTH ? losses - WIN_WORTH : 0;
-		if (losses > LOSSES_MAX && !spare) {
-			park(s);
+		if (!spare && (alone ? alone != slot + 1 : losses > LOSSES_MAX)) {
+			park(s, alone ? 0 : 2);
 			losses = 0;
+			continue;
 		}
 		atomic_fetch_add(&s->idle, 1);
 		r = poll(p, 2, spare ? SPARE_IDLE_MS : -1);
@@ -146,7 +163,7 @@ static void *herd_main(void *arg)
 		pthread_setaffinity_np(pthread_self(), sizeof set, &set); /* not allowed: slower, still right */
 	}
 	atomic_fetch_add(&a.s->grazing, 1);
-	herd_loop(a.s, a.cpu < 0);
+	herd_loop(a.s, a.slot, a.cpu < 0);
 	atomic_fetch_sub(&a.s->grazing, 1);
 	atomic_store(&a.s->used[a.slot], 2);
 	return NULL;
@@ -175,6 +192,7 @@ static int herd_start(struct session *s, int cpu)
 		return -EAGAIN;
 	}
 	*a = (struct herd_arg){ s, slot, cpu };
+	s->cpu_of[slot] = cpu;
 	r = pthread_create(&s->threads[slot], NULL, herd_main, a);
 	if (r) {
 		atomic_store(&s->used[slot], 0);
@@ -225,6 +243,7 @@ void *herd_monitor(void *arg)
 {
 	struct session *s = arg;
 	struct pollfd p = { .fd = s->stop_fd, .events = POLLIN };
+	struct solo solo = { .next = 4 };
 	unsigned still = 0, ticks = 0;
 	uint64_t seen = 0;
 	bool quiet = true;
@@ -233,11 +252,11 @@ void *herd_monitor(void *arg)
 		bool busy = !atomic_load(&s->idle);
 		uint64_t taken = atomic_load(&s->taken);
 
-		if (busy && !quiet && taken == seen)
+		if (busy && !quiet && taken == seen && !atomic_load(&s->alone))
 			herd_start(s, -1);
-		if (taken != seen && ++ticks % GATHER_TICKS == 0)
-			while (atomic_load(&s->parked) > 0)
-				unpark_one(s);
+		if (taken != seen && !atomic_load(&s->alone) && ++ticks % GATHER_TICKS == 0)
+			herd_gather(s);
+		solo_look(s, &solo, taken - seen);
 		still = taken == seen && !busy ? still + 1 : 0;
 		seen = taken;
 		quiet = !busy;

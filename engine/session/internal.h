@@ -30,6 +30,10 @@ struct session {
 	_Atomic int parked;              /* threads that wait to be called back */
 	_Atomic bool napping;            /* the monitor */
 	_Atomic uint64_t taken;          /* requests read */
+	_Atomic int took_last;           /* 1 + the slot of the thread that read the last one of a client */
+	_Atomic uint32_t client;         /* and whose it was */
+	_Atomic int alone;               /* 1 + the slot of the one that is not to be woken in vain for, 0: all wait */
+	int cpu_of[HERD_MAX];            /* -1: a spare, anywhere */
 	pthread_t monitor, clock, notifier;
 	bool has_monitor, has_clock, has_notifier;
 	_Atomic bool may_through;        /* passthrough was agreed on */
@@ -46,8 +50,19 @@ int herd_begin(struct session *s, unsigned there, unsigned threads);
 void herd_join(struct session *s);
 /* The monitor's thread; @arg is the session. */
 void *herd_monitor(void *arg);
+/* Call back all that are parked. */
+void herd_gather(struct session *s);
 /* @stopping is set: call back whoever is parked. */
 void herd_stop(struct session *s);
+
+/* What the monitor knows of the one thread that serves alone, or may: see solo.c. */
+struct solo {
+	unsigned agreed, lasted;         /* looks */
+	unsigned pause, next;            /* looks to let pass: now, and when it has to end again */
+};
+
+/* @requests  taken since the last look */
+void solo_look(struct session *s, struct solo *solo, uint64_t requests);
 
 /* Backing id of the file that @op opened, 0 for none; the node's mode is settled. */
 int32_t through_decide(struct session *s, struct op *op);

@@ -672,3 +672,13 @@ int wire_decode(void *msg, size_t len, struct wire_request *ret)
 		return -EPROTO;
 	return get_body(l, &c, ret);
 }
+
+uint32_t wire_client(const void *msg, size_t len)
+{
+	struct fuse_in_header h;
+
+	if (len < sizeof(h))
+		return 0;
+	memcpy(&h, msg, sizeof(h));
+	return h.pid;
+}

@@ -55,6 +55,9 @@ struct wire_request {
 /** 0, or -EPROTO for a message that is not well formed (then unique is right if the header was whole, else 0). */
 int wire_decode(void *msg, size_t len, struct wire_request *ret);
 
+/** Who asks, by the header alone: a thread's number, 0 for the kernel itself, one of another namespace, or no whole header. */
+uint32_t wire_client(const void *msg, size_t len);
+
 /** What a reply needs beside the operation: numbers the wire does not know. */
 struct wire_reply {
 	uint64_t nodeid, generation; /* of op->r.node; 0: negative entry */
