@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #define VALID_TIMES (ALT_ATTR_ATIME | ALT_ATTR_MTIME | ALT_ATTR_ATIME_NOW | ALT_ATTR_MTIME_NOW)
@@ -46,7 +45,7 @@ int attr_kill_suidgid(const struct alt_op *op, int fd)
 		kill |= st.st_mode & S_ISGID;
 	if (!kill)
 		return 0;
-	return chmod(fd_path(fd).text, st.st_mode & 07777 & ~kill) < 0 ? -errno : 0;
+	return fd_chmod(dir_volume(op)->names, fd, st.st_mode & 07777 & ~kill);
 }
 
 int attr_kill_unasked(const struct alt_op *op, int fd)
@@ -65,16 +64,16 @@ static int set_owner(const struct alt_op *op, int fd)
 
 static int set_mode(const struct alt_op *op, int fd)
 {
-	return chmod(fd_path(fd).text, op->p->attr.mode & 07777) < 0 ? -errno : 0;
+	return fd_chmod(dir_volume(op)->names, fd, op->p->attr.mode & 07777);
 }
 
 /* An ordinary user may not take a capability away; what one changes takes it away below. */
 static int set_kill(const struct alt_op *op, int fd)
 {
-	if (dir_volume(op)->privileged &&
-	    removexattr(fd_path(fd).text, "security.capability") < 0 && errno != ENODATA &&
-	    errno != EOPNOTSUPP)
-		return -errno;
+	int r = dir_volume(op)->privileged ? fd_removexattr(dir_volume(op)->names, fd, "security.capability") : 0;
+
+	if (r < 0 && r != -ENODATA && r != -EOPNOTSUPP)
+		return r;
 	return attr_kill_suidgid(op, fd);
 }
 
@@ -142,9 +141,7 @@ int dir_access(struct alt_op *op)
 		r = caller_enter(&caller, op);
 	if (r < 0)
 		return r;
-	r = faccessat(AT_FDCWD, fd_path(pin->fd).text, op->p->mode & (R_OK | W_OK | X_OK),
-		      AT_EACCESS);
-	return r < 0 ? -errno : 0;
+	return fd_access(dir_volume(op)->names, pin->fd, op->p->mode & (R_OK | W_OK | X_OK));
 }
 
 int dir_statfs(struct alt_op *op)

@@ -23,6 +23,8 @@ static void volume_free(struct dir_volume *volume)
 	pin_uncache_all(volume);
 	if (volume->root)
 		pin_put(volume->root);
+	if (volume->names >= 0)
+		close(volume->names);
 	pthread_cond_destroy(&volume->wait_cond);
 	pthread_mutex_destroy(&volume->wait_lock);
 	pthread_mutex_destroy(&volume->lock);
@@ -73,6 +75,7 @@ static struct dir_volume *volume_new(void)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&volume->wait_cond, &attr);
 	pthread_condattr_destroy(&attr);
+	volume->names = -1;
 	volume->privileged = geteuid() == 0;
 	volume->gid = getegid();
 	if (groups_keep(volume) < 0) {
@@ -101,7 +104,8 @@ static int root_open(struct dir_volume *volume, const char *path, struct alt_err
 
 	if (fd < 0)
 		return root_error(err, path, -errno);
-	if (access("/proc/self/fd", X_OK) < 0) {
+	volume->names = fd_names_open();
+	if (volume->names < 0) {
 		r = alt_error_set(err, -ENOSYS,
 				  "cannot serve directory '%s': /proc is not mounted; "
 				  "mount it with 'mount -t proc proc /proc'", path);

@@ -77,8 +77,7 @@ static int reopen(const struct dir_volume *volume, int fd, int flags)
 
 	if (r != -EOPNOTSUPP && r != -ESTALE)
 		return r;
-	r = open(fd_path(fd).text, flags);
-	return r < 0 ? -errno : r;
+	return fd_open(volume->names, fd, flags);
 }
 
 int dir_open(struct alt_op *op)
@@ -184,11 +183,13 @@ int dir_tmpfile(struct alt_op *op)
 /* The page cache reads the page around a small write, of a file opened for writing only too. */
 static ssize_t read_aside(const struct dir_file *file, const struct alt_params *p)
 {
-	int fd = open(fd_path(file->pin->fd).text, O_RDONLY | O_CLOEXEC);
+	int fd = fd_open(file->pin->volume->names, file->pin->fd, O_RDONLY | O_CLOEXEC);
 	ssize_t n;
 
-	if (fd < 0)
+	if (fd < 0) {
+		errno = -fd;
 		return -1;
+	}
 	n = pread(fd, p->buf, p->size, p->offset);
 	close(fd);
 	return n;

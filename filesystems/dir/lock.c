@@ -77,8 +77,8 @@ static int lock_open(const struct dir_pin *pin)
 	int fd = -1;
 
 	for (int i = 0; i < 3 && fd < 0; i++)
-		fd = open(fd_path(pin->fd).text, modes[i] | O_NONBLOCK | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+		fd = fd_open(pin->volume->names, pin->fd, modes[i] | O_NONBLOCK | O_CLOEXEC);
+	return fd;
 }
 
 static int owner_get_locked(struct dir_pin *pin, uint64_t id, struct lock_owner **ret)

@@ -97,7 +97,6 @@ int dir_symlink(struct alt_op *op)
 	return make(op, S_IFLNK, make_symlink);
 }
 
-/* By /proc: AT_EMPTY_PATH asks for a capability the caller may not have. O_TMPFILE too. */
 static int link_as_caller(struct alt_op *op, struct dir_pin *from, struct dir_pin *dir)
 {
 	SCOPED_CALLER caller;
@@ -105,8 +104,7 @@ static int link_as_caller(struct alt_op *op, struct dir_pin *from, struct dir_pi
 
 	if (r < 0)
 		return r;
-	r = linkat(AT_FDCWD, fd_path(from->fd).text, dir->fd, op->p->name, AT_SYMLINK_FOLLOW);
-	return r < 0 ? -errno : 0;
+	return fd_link(dir_volume(op)->names, from->fd, dir->fd, op->p->name);
 }
 
 int dir_link(struct alt_op *op)

@@ -244,9 +244,9 @@ int pin_of_fd(struct dir_volume *volume, int fd, struct dir_pin **ret)
 	*ret = pin_find(volume, key_of(&st));
 	if (*ret)
 		return 0;
-	path_fd = open(fd_path(fd).text, O_PATH | O_CLOEXEC);
+	path_fd = fd_open(volume->names, fd, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
-		return -errno;
+		return path_fd;
 	return pin_add(volume, path_fd, key_of(&st), st.st_mode, ret);
 }
 

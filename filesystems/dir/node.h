@@ -9,12 +9,13 @@
 #ifndef DIR_NODE_H
 #define DIR_NODE_H
 
+#include "fd.h"
+
 #include <altitude/filesystem.h>
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <sys/types.h>
 
 #define PIN_BUCKETS 1024u
@@ -47,6 +48,7 @@ struct dir_volume {
 	struct dir_pin *cache[PIN_CACHED];       /* [lock] directories used last */
 	uint64_t clock;                          /* [lock] */
 	struct dir_pin *root;
+	int names;                               /* of the process' descriptors, fd.h */
 	bool privileged;                         /* served as root: acts with the caller's ids */
 	gid_t gid, *groups;                      /* the server's own, to go back to */
 	int group_count;
@@ -74,19 +76,6 @@ struct dir_file {
 	unsigned locker_count;           /* [pin.lock] */
 	struct dir_list *list;           /* directories: where the listing is, list.c */
 };
-
-/** "/proc/self/fd/N", for calls that refuse an O_PATH descriptor. */
-struct fd_path {
-	char text[32];
-};
-
-static inline struct fd_path fd_path(int fd)
-{
-	struct fd_path p;
-
-	snprintf(p.text, sizeof(p.text), "/proc/self/fd/%d", fd);
-	return p;
-}
 
 static inline struct dir_volume *dir_volume(const struct alt_op *op)
 {

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Extended attributes, POSIX ACLs among them. "/proc/self/fd/N" of an O_PATH descriptor ends at the
- * inode itself, a symbolic link too, so nothing is followed.
- */
+/* Extended attributes, POSIX ACLs among them. */
 #include "node.h"
 
 #include <errno.h>
@@ -10,14 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 
 static const char trusted[] = "trusted.";
 
 static int answer_size(struct alt_op *op, ssize_t n)
 {
 	if (n < 0)
-		return -errno;
+		return n;
 	op->r.size = n;
 	return 0;
 }
@@ -30,10 +26,10 @@ int dir_getxattr(struct alt_op *op)
 
 	if (r < 0)
 		return r;
-	return answer_size(op, getxattr(fd_path(pin->fd).text, p->name, p->buf, p->size));
+	return answer_size(op, fd_getxattr(dir_volume(op)->names, pin->fd, p->name, p->buf, p->size));
 }
 
-static int kill_sgid(int fd)
+static int kill_sgid(const struct alt_op *op, int fd)
 {
 	struct stat st;
 
@@ -41,7 +37,7 @@ static int kill_sgid(int fd)
 		return -errno;
 	if (!(st.st_mode & S_ISGID))
 		return 0;
-	return chmod(fd_path(fd).text, st.st_mode & 07777 & ~S_ISGID) < 0 ? -errno : 0;
+	return fd_chmod(dir_volume(op)->names, fd, st.st_mode & 07777 & ~S_ISGID);
 }
 
 int dir_setxattr(struct alt_op *op)
@@ -52,9 +48,8 @@ int dir_setxattr(struct alt_op *op)
 
 	if (r < 0)
 		return r;
-	if (setxattr(fd_path(pin->fd).text, p->name, p->buf, p->size, p->flags) < 0)
-		return -errno;
-	return p->bits & ALT_PARAM_ACL_KILL_SGID ? kill_sgid(pin->fd) : 0;
+	r = fd_setxattr(dir_volume(op)->names, pin->fd, p->name, p->buf, p->size, p->flags);
+	return r == 0 && p->bits & ALT_PARAM_ACL_KILL_SGID ? kill_sgid(op, pin->fd) : r;
 }
 
 int dir_removexattr(struct alt_op *op)
@@ -64,7 +59,7 @@ int dir_removexattr(struct alt_op *op)
 
 	if (r < 0)
 		return r;
-	return removexattr(fd_path(pin->fd).text, op->p->name) < 0 ? -errno : 0;
+	return fd_removexattr(dir_volume(op)->names, pin->fd, op->p->name);
 }
 
 /* Take the names out that only an administrator sees. Returns the new length. */
@@ -85,7 +80,7 @@ static size_t list_hide(char *list, size_t size)
 }
 
 /* The list as the caller would get it; the length alone when there is no room asked for. */
-static int list_for_user(struct alt_op *op, const char *path)
+static int list_for_user(struct alt_op *op, int fd)
 {
 	char *list = malloc(XATTR_LIST_MAX);
 	ssize_t n;
@@ -93,9 +88,9 @@ static int list_for_user(struct alt_op *op, const char *path)
 
 	if (!list)
 		return -ENOMEM;
-	n = listxattr(path, list, XATTR_LIST_MAX);
+	n = fd_listxattr(dir_volume(op)->names, fd, list, XATTR_LIST_MAX);
 	if (n < 0) {
-		r = -errno;
+		r = n;
 	} else {
 		op->r.size = list_hide(list, n);
 		if (op->p->size && op->r.size > op->p->size)
@@ -115,6 +110,6 @@ int dir_listxattr(struct alt_op *op)
 	if (r < 0)
 		return r;
 	if (op->caller.uid && dir_volume(op)->privileged)
-		return list_for_user(op, fd_path(pin->fd).text);
-	return answer_size(op, listxattr(fd_path(pin->fd).text, op->p->buf, op->p->size));
+		return list_for_user(op, pin->fd);
+	return answer_size(op, fd_listxattr(dir_volume(op)->names, pin->fd, op->p->buf, op->p->size));
 }
