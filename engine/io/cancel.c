@@ -5,8 +5,12 @@
  */
 #include "io/io.h"
 #include "base/base.h"
+#include <altitude/log.h>
 
 #include <errno.h>
+#include <poll.h>
+
+#define REPORT_LOOKS 5000 /* of 1 ms each */
 
 int alt_op_set_cancel(struct alt_op *pub, void (*cancel)(struct alt_op *, void *), void *arg)
 {
@@ -90,4 +94,39 @@ bool op_interrupt(struct alt_volume *v, uint64_t unique)
 void op_interrupt_early(struct alt_volume *v, uint64_t unique)
 {
 	interrupt(v, unique, true);
+}
+
+static void inflight_report(struct alt_volume *v)
+{
+	pthread_mutex_lock(&v->inflight_lock);
+	for (struct op *op = v->inflight; op; op = op->next)
+		alt_log(LOG_WARNING, "the end of '%s' waits for '%s' of process %u, kept by a filter or by file system '%s'",
+			v->name, alt_op_name(op->pub.code), op->pub.caller.pid, v->fs->name);
+	pthread_mutex_unlock(&v->inflight_lock);
+}
+
+void op_cancel_all(struct alt_volume *v)
+{
+	for (unsigned looks = 1;; looks++) {
+		struct op *op;
+
+		pthread_mutex_lock(&v->inflight_lock);
+		for (op = v->inflight; op && atomic_load(&op->cancelled); op = op->next)
+			;
+		if (op)
+			alt_op_ref(&op->pub);
+		bool empty = !v->inflight;
+
+		pthread_mutex_unlock(&v->inflight_lock);
+		if (op) {
+			op_cancel(op);
+			alt_op_unref(&op->pub);
+		} else if (empty) {
+			return;
+		} else {
+			if (looks % REPORT_LOOKS == 0)
+				inflight_report(v);
+			poll(NULL, 0, 1);
+		}
+	}
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/slot.h"
 
+#include <poll.h>
 #include <sys/stat.h>
 
 struct alt_file *file_new(struct alt_node *n, uint32_t flags)
@@ -32,16 +33,6 @@ struct alt_file *file_get(struct alt_volume *v, uint64_t number)
 	return refs ? f : NULL;
 }
 
-static void owner_release(struct alt_file *f)
-{
-	struct alt_params p = { .flags = f->flags };
-	struct alt_op op = { .volume = f->node->volume, .node = f->node, .file = f, .p = &p };
-
-	op.code = f->node->rec.type == S_IFDIR ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
-	if (f->node->owner->ops[op.code])
-		f->node->owner->ops[op.code](&op);
-}
-
 void file_unref(struct alt_file *f)
 {
 	struct alt_volume *v;
@@ -61,10 +52,33 @@ void file_unref(struct alt_file *f)
 	slot_free(v, &v->file_slots, f->number);
 }
 
+static void abandoned(struct op *op)
+{
+	file_unref(op->pub.file); /* the kernel's reference */
+	op_end(op);
+}
+
+/* Nobody is there to be told of a failure, and the owner would keep what it holds for ever: memory is waited for. */
 void file_abandon(struct alt_file *f)
 {
-	owner_release(f);
-	file_unref(f);
+	struct alt_volume *v = f->node->volume;
+	struct op *op;
+
+	if (!v->serve) {
+		file_unref(f);
+		return;
+	}
+	while (!(op = op_new(v)))
+		poll(NULL, 0, 1);
+	op->pub.code = f->node->rec.type == S_IFDIR ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
+	op->pub.flags = ALT_OP_GENERATED;
+	op->pub.node = f->node;
+	op->pub.file = f;
+	alt_node_ref(f->node);
+	atomic_fetch_add(&f->refs, 1);
+	op->rq.params.flags = f->flags;
+	op->done = abandoned;
+	v->serve(op);
 }
 
 struct alt_node *alt_file_node(const struct alt_file *f)

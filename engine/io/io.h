@@ -100,7 +100,8 @@ struct alt_volume {
 	pthread_mutex_t share_lock;
 	struct share_list share_recent, share_kept; /* [share_lock] used last first; those of nodes without a name */
 	uint32_t share_count;                    /* [share_lock] of share_recent */
-	void (*share_release)(struct alt_file *f); /* takes the last reference; stack's, in volume_free() file_abandon() */
+	void (*share_release)(struct alt_file *f); /* takes the last reference; stack's, after its end file_abandon() */
+	void (*serve)(struct op *op);            /* stack's: the owner alone is asked, no filter; then op->done. NULL: no stack */
 	pthread_rwlock_t tree;
 	struct alt_node **by_key;                /* [tree] */
 	struct io_name **by_name;                /* [tree] (parent, name) */
@@ -214,6 +215,8 @@ void op_settle(struct op *op);               /* after the owner: nodes, names an
 void op_end(struct op *op);
 void op_begin(struct op *op);                /* enter the in-flight list */
 void op_cancel(struct op *op);               /* the caller gave up */
+/* Cancel whatever is in flight and wait for its end: after this, no module holds an operation of @v. May sleep. */
+void op_cancel_all(struct alt_volume *v);
 bool op_interrupt(struct alt_volume *v, uint64_t unique); /* false: not in flight */
 /* The same; one that is not in flight is cancelled when it comes. */
 void op_interrupt_early(struct alt_volume *v, uint64_t unique);
@@ -263,7 +266,10 @@ struct alt_file *file_new(struct alt_node *n, uint32_t flags);          /* refs 
 struct alt_file *file_get(struct alt_volume *v, uint64_t number);
 /* The last one of a shared file releases it. NULL is fine. */
 void file_unref(struct alt_file *f);
-/* The kernel will send no RELEASE (abort, lost answer): the file system still gets one. Takes the kernel's reference. */
+/*
+ * The kernel will send no RELEASE (abort, lost answer): the file system still gets one. Takes the kernel's reference.
+ * Not awaited: the operation is in flight, and holds the file, for as long as the file system keeps it.
+ */
 void file_abandon(struct alt_file *f);
 
 /*

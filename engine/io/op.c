@@ -234,7 +234,8 @@ static void opened_drop(struct op *op)
 		file_unref(f);
 }
 
-void op_end(struct op *op)
+/* The last that is done with the volume: who sees the list empty may free it. */
+static void op_leave(struct op *op)
 {
 	struct alt_volume *v = op->pub.volume;
 
@@ -246,6 +247,10 @@ void op_end(struct op *op)
 		op->link = NULL;
 	}
 	pthread_mutex_unlock(&v->inflight_lock);
+}
+
+void op_end(struct op *op)
+{
 	if (op->pub.r.node)
 		alt_node_unref(op->pub.r.node);
 	if (op->rq.params.other)
@@ -258,6 +263,7 @@ void op_end(struct op *op)
 	file_unref(op->pub.file);
 	if (op->pub.node)
 		alt_node_unref(op->pub.node);
+	op_leave(op);
 	alt_op_unref(&op->pub);
 }
 

@@ -51,10 +51,23 @@ static const struct alt_filesystem_registration fs = {
 	.ops = { [ALT_OP_RELEASE] = fs_release, [ALT_OP_RELEASEDIR] = fs_release },
 };
 
+/* In place of the stack. */
+static void serve(struct op *op)
+{
+	op_begin(op);
+	op->pub.node->owner->ops[op->pub.code](&op->pub);
+	op->done(op);
+}
+
 static int begin(void **state)
 {
+	int r;
+
 	handed = forgotten = releases = 0;
-	return volume_new("nodes:", &fs, NULL, NULL, &v, NULL);
+	r = volume_new("nodes:", &fs, NULL, NULL, &v, NULL);
+	if (!r)
+		v->serve = serve;
+	return r;
 }
 
 /* Whatever was interned is given back, once. */

@@ -152,8 +152,11 @@ void alt_volume_set_root(struct alt_volume *v, struct alt_key key, void *data)
 static void files_close(struct alt_volume *v)
 {
 	for (uint32_t i = 0; i < v->file_slots.count; i++) {
-		struct alt_file *f = slot_at_locked(&v->file_slots, i);
+		struct alt_file *f;
 
+		pthread_mutex_lock(&v->slots_lock);
+		f = slot_at_locked(&v->file_slots, i);
+		pthread_mutex_unlock(&v->slots_lock);
 		if (f)
 			file_abandon(f);
 	}
@@ -173,10 +176,12 @@ void volume_free(struct alt_volume *v)
 {
 	if (!v)
 		return;
+	op_cancel_all(v);
 	workers_stop(v);
-	v->share_release = file_abandon;
 	shared_drop_all(v);
+	op_cancel_all(v); /* each of its files is closed once */
 	files_close(v);
+	op_cancel_all(v); /* and the owner's done with all before it hears of nodes */
 	nodes_forget(v);
 	contexts_drop(&v->contexts, v, NULL);
 	if (v->root)

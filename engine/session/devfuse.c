@@ -2,7 +2,6 @@
 /* /dev/fuse: a session's beginning, its clock and its end. herd.c has the threads that serve. */
 #include "session/uring.h"
 #include "base/base.h"
-#include <altitude/log.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -126,42 +125,6 @@ int session_end_fd(const struct session *s)
 	return s->stop_fd;
 }
 
-static void inflight_report(struct alt_volume *v)
-{
-	pthread_mutex_lock(&v->inflight_lock);
-	for (struct op *op = v->inflight; op; op = op->next)
-		alt_log(LOG_WARNING, "the end of '%s' waits for '%s' of process %u, kept by a filter or by file system '%s'",
-			v->name, alt_op_name(op->pub.code), op->pub.caller.pid, v->fs->name);
-	pthread_mutex_unlock(&v->inflight_lock);
-}
-
-/* Operations somebody keeps are cancelled and awaited: after this, no module holds one. */
-static void inflight_end(struct alt_volume *v)
-{
-	for (unsigned looks = 1;; looks++) {
-		struct op *op;
-
-		pthread_mutex_lock(&v->inflight_lock);
-		for (op = v->inflight; op && atomic_load(&op->cancelled); op = op->next)
-			;
-		if (op)
-			alt_op_ref(&op->pub);
-		bool empty = !v->inflight;
-
-		pthread_mutex_unlock(&v->inflight_lock);
-		if (op) {
-			op_cancel(op);
-			alt_op_unref(&op->pub);
-		} else if (empty) {
-			return;
-		} else {
-			if (looks % 5000 == 0)
-				inflight_report(v);
-			poll(NULL, 0, 1);
-		}
-	}
-}
-
 void session_free(struct session *s)
 {
 	if (!s)
@@ -172,11 +135,11 @@ void session_free(struct session *s)
 		pthread_join(s->monitor, NULL);
 	if (s->has_clock)
 		pthread_join(s->clock, NULL);
-	inflight_end(s->volume);
+	op_cancel_all(s->volume);
 	herd_join(s);
 	while (!uring_quiet(s, 10))
-		inflight_end(s->volume);
-	inflight_end(s->volume);
+		op_cancel_all(s->volume);
+	op_cancel_all(s->volume);
 	uring_end(s);
 	herd_join(s); /* a ring that was refused has made it grow */
 	fds_close(s);

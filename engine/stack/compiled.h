@@ -63,6 +63,8 @@ int stack_share(struct op *op);
 void stack_share_release(struct alt_file *f);
 /* @op may take a node's last name: while it can still be opened, have an open file of it. */
 void stack_keep(struct op *op);
+/* Have @op served by its node's owner, past all filters, and brought to its done callback. */
+void stack_serve(struct op *op);
 /* Send the RELEASE of @file to those below @in (NULL: from the top), not awaited; takes the reference. */
 void stack_release_below(struct alt_instance *in, struct alt_file *file);
 

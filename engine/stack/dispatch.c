@@ -571,10 +571,19 @@ void stack_run(struct op *op, struct alt_instance *below)
 	op_begin(op);
 	if (!r && op->shares)
 		r = stack_share(op);
-	if (r < 0)
+	if (r < 0 && never_fails(op))
+		op->phase = PHASE_SERVE; /* the filters' loss, but the owner is to let go */
+	else if (r < 0)
 		turn_round(op, r);
 	if (op->phase == PHASE_UP)
 		op->at = -1;
+	run(op);
+}
+
+void stack_serve(struct op *op)
+{
+	op->phase = PHASE_SERVE;
+	op_begin(op);
 	run(op);
 }
 

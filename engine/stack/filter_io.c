@@ -117,12 +117,8 @@ int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, 
 
 static void released_done(struct op *op)
 {
-	struct alt_file *file = op->pub.file;
-
-	op->pub.file = NULL;
+	file_unref(op->pub.file); /* the opener's reference */
 	op_end(op);
-	file_unref(file); /* the operation's reference */
-	file_unref(file); /* the opener's */
 }
 
 int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_params *p, int64_t offset)

@@ -41,6 +41,7 @@ int stack_volume_init(struct alt_volume *v)
 	pthread_cond_init(&sv->changed, NULL);
 	v->sv = sv;
 	v->share_release = stack_share_release;
+	v->serve = stack_serve;
 	atomic_store(&v->stack, stack_compile_locked(sv));
 	return atomic_load(&v->stack) ? 0 : -ENOMEM;
 }
@@ -421,6 +422,8 @@ void stack_volume_fini(struct alt_volume *v)
 		return;
 	while (!stack_detach(v, NULL, NULL, ALT_TEARDOWN_DISMOUNT, NULL))
 		;
+	op_cancel_all(v); /* a release that nobody waits for may be under way */
+	v->share_release = file_abandon;
 	stack_free(atomic_load(&v->stack));
 	pthread_mutex_destroy(&v->sv->lock);
 	pthread_cond_destroy(&v->sv->changed);
