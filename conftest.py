@@ -17,7 +17,7 @@ _spec = importlib.util.spec_from_file_location("altitude_fixtures", _path)
 _module = importlib.util.module_from_spec(_spec)
 sys.modules["altitude_fixtures"] = _module
 _spec.loader.exec_module(_module)
-mount, altitude = _module.mount, _module.altitude
+mount, altitude, switch = _module.mount, _module.altitude, _module.switch
 
 
 def _kill_all_started(what):

@@ -20,6 +20,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("ALTITUDE_BUILD", ROOT / "build"))
 CLI = BUILD / "altitude"
+SWITCH = pathlib.Path("/sys/module/fuse/parameters/enable_uring")
 ENV = dict(os.environ, ALTITUDE_MODULE_PATH=str(BUILD / "modules"),
            ALTITUDE_REGISTRY=str(BUILD / "modules"),
            LD_LIBRARY_PATH=str(BUILD))
@@ -185,3 +186,21 @@ def mount(tmp_path):
         if volume.tree and volume.tree.parent == tmp_path:
             shutil.rmtree(volume.tree, ignore_errors=True)
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def switch():
+    """Turns the kernel's switch of transport=uring: switch("Y"). It is as before afterwards."""
+    if not SWITCH.exists():
+        pytest.skip("this kernel has no fuse-over-io_uring (Linux 6.14)")
+    if "liburing" not in subprocess.run(["ldd", BUILD / "libaltitude.so.0"], stdout=subprocess.PIPE, text=True).stdout:
+        pytest.skip("built without liburing")
+    before = SWITCH.read_text()
+
+    def turn(value):
+        try:
+            SWITCH.write_text(value)
+        except OSError as error:
+            pytest.skip(f"{SWITCH} cannot be set: {error.strerror}")
+    yield turn
+    SWITCH.write_text(before)

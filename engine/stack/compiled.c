@@ -167,6 +167,12 @@ static bool is_below(const struct alt_instance *in, const struct alt_instance *b
 	return !below || altitude_compare(in->altitude, below->altitude) < 0;
 }
 
+static bool slow(const struct stack_entry *e, int code)
+{
+	return (e->in->filter->reg->flags & ALT_FILTER_SLOW) || (e->flags & ALT_CALLBACK_SYNCHRONIZES) ||
+	       (atomic_load_explicit(&e->in->synchronizes, memory_order_relaxed) >> code & 1);
+}
+
 int stack_enter(struct op *op, struct alt_instance *below)
 {
 	struct alt_volume *v = op->pub.volume;
@@ -195,6 +201,7 @@ int stack_enter(struct op *op, struct alt_instance *below)
 		f->in = e->in;
 		f->pre = e->pre;
 		f->post = e->post;
+		f->slow = slow(e, op->pub.code);
 		atomic_fetch_add(&e->in->ops, 1);
 		op->nframes++;
 	}

@@ -251,6 +251,20 @@ static bool never_fails(const struct op *op)
 	return op->pub.code == ALT_OP_RELEASE || op->pub.code == ALT_OP_RELEASEDIR;
 }
 
+/*
+ * It waits on the thread it was called on. Where that one serves, everybody whose requests come to it may wait with it, and
+ * over a ring nobody replaces it: the next ones are called on workers.
+ */
+static void synchronize_learn(const struct op *op, struct alt_instance *in)
+{
+	uint64_t bit = 1ull << op->pub.code;
+
+	if (endless(op) || !(op->pub.flags & ALT_OP_FAST) || (atomic_fetch_or(&in->synchronizes, bit) & bit))
+		return;
+	alt_log(LOG_NOTICE, "filter '%s' synchronizes '%s' and does not say so: give its callback ALT_CALLBACK_SYNCHRONIZES",
+		in->filter->name, alt_op_name(op->pub.code));
+}
+
 /* What the pre decided, at once or when it was resumed. */
 static void pre_decided(struct op *op, struct op_frame *f, int decision, void *ctx)
 {
@@ -262,6 +276,8 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 	case ALT_PRE_SUCCESS_WITH_CALLBACK:
 		f->ctx = ctx;
 		f->sync = decision == ALT_PRE_SYNCHRONIZE;
+		if (f->sync)
+			synchronize_learn(op, f->in);
 		/* fall through */
 	case ALT_PRE_SUCCESS_NO_CALLBACK:
 		if (decision == ALT_PRE_SUCCESS_NO_CALLBACK)
@@ -344,7 +360,7 @@ static bool step_down(struct op *op)
 		return true;
 	}
 	op->pub.status = 0;
-	if ((f->in->filter->reg->flags & ALT_FILTER_SLOW) && (op->pub.flags & ALT_OP_FAST)) {
+	if (f->slow && (op->pub.flags & ALT_OP_FAST)) {
 		atomic_store(&f->state, FRAME_WAITING);
 		return to_worker(op);
 	}

@@ -37,6 +37,7 @@ struct alt_instance {
 	_Atomic int state;
 	struct contexts_live *live;                        /* its contexts that somebody still counts */
 	_Atomic int64_t ops;                               /* operations that may still call it */
+	_Atomic uint64_t synchronizes;                     /* bit per op code: it has answered so without having said it */
 	alt_report_fn *stats, *watch;
 	struct alt_instance *below;                        /* [sv lock] the volume's list, top first */
 };

@@ -342,7 +342,13 @@ static void a_completion_with_a_status_that_is_none_is_an_error(void **state)
 
 /* ---- synchronize ---- */
 
-static pthread_t post_thread;
+static pthread_t pre_thread, post_thread;
+
+static enum alt_pre pre_synchronize(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	pre_thread = pthread_self();
+	return ALT_PRE_SYNCHRONIZE;
+}
 
 static enum alt_post post_note_thread(struct alt_op *op, struct alt_instance *in, void *ctx)
 {
@@ -352,7 +358,7 @@ static enum alt_post post_note_thread(struct alt_op *op, struct alt_instance *in
 
 static void a_synchronized_post_runs_on_the_pre_s_thread(void **state)
 {
-	t_script('B')->pre = ALT_PRE_SYNCHRONIZE;
+	t_script('B')->on_pre = pre_synchronize;
 	t_script('B')->on_post = post_note_thread;
 	for (int round = 0; round < 200; round++) {
 		later = (struct t_later){ 0 };
@@ -361,7 +367,7 @@ static void a_synchronized_post_runs_on_the_pre_s_thread(void **state)
 		if (round & 1)
 			pthread_join(later.thread, NULL);
 		t_expect("+A +B +C * -C -B -A");
-		assert_true(pthread_equal(post_thread, pthread_self()));
+		assert_true(pthread_equal(post_thread, pre_thread));
 	}
 }
 
@@ -373,20 +379,20 @@ static enum alt_post post_more(struct alt_op *op, struct alt_instance *in, void 
 
 static void a_synchronized_post_waits_for_what_pends_below(void **state)
 {
-	t_script('B')->pre = ALT_PRE_SYNCHRONIZE;
+	t_script('B')->on_pre = pre_synchronize;
 	t_script('B')->on_post = post_note_thread;
 	t_script('C')->on_pre = pre_pend_later;
 	later = (struct t_later){ .decision = ALT_PRE_SUCCESS_WITH_CALLBACK };
 	assert_int_equal(access_root(), 0);
 	pthread_join(later.thread, NULL);
-	assert_true(pthread_equal(post_thread, pthread_self()));
+	assert_true(pthread_equal(post_thread, pre_thread));
 
 	t_script('C')->on_pre = NULL;
 	t_script('C')->on_post = post_more;
 	later = (struct t_later){ 0 };
 	assert_int_equal(access_root(), 0);
 	pthread_join(later.thread, NULL);
-	assert_true(pthread_equal(post_thread, pthread_self()));
+	assert_true(pthread_equal(post_thread, pre_thread));
 }
 
 static void a_wait_for_a_lock_is_never_synchronized(void **state)
@@ -407,6 +413,77 @@ static void a_wait_for_a_lock_is_never_synchronized(void **state)
 	t_expect("+A +B +C * -C -B -A");
 	t_script('B')->pre = 0;
 	assert_int_equal(t_close(f), 0);
+}
+
+#define WAITS 12                 /* more than this test has threads that serve: it has one */
+
+static const struct alt_callback says_so[] = {
+	{ ALT_OP_ACCESS, t_pre, t_post, ALT_CALLBACK_SYNCHRONIZES }, { ALT_OP_END }
+};
+static const struct alt_filter_registration saying = {
+	.size = sizeof saying, .name = "saying", .altitude = "250", .callbacks = says_so,
+};
+static struct alt_op *parked[WAITS];
+static _Atomic long parked_count, strayed;
+
+static enum alt_pre pre_synchronize_own(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	*ctx = (void *)pthread_self();
+	return ALT_PRE_SYNCHRONIZE;
+}
+
+static enum alt_post post_look_at_thread(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	atomic_fetch_add(&strayed, !pthread_equal((pthread_t)ctx, pthread_self()));
+	return ALT_POST_FINISHED;
+}
+
+static int serve_park(struct alt_op *op)
+{
+	parked[atomic_fetch_add(&parked_count, 1)] = op;
+	return ALT_PENDING;
+}
+
+/* All wait at once for what is pended below @letter, and the one thread that gives them in serves others meanwhile. */
+static void waits_hold_up_nobody(char letter)
+{
+	struct t_call c[WAITS] = { 0 };
+
+	parked_count = strayed = 0;
+	t_script(letter)->on_pre = pre_synchronize_own;
+	t_script(letter)->on_post = post_look_at_thread;
+	tfs.on[ALT_OP_ACCESS] = serve_park;
+	for (int i = 0; i < WAITS; i++)
+		t_go(&c[i], t_op(ALT_OP_ACCESS, 1, NULL));
+	t_until(&parked_count, WAITS);
+	assert_int_equal(t_simple(ALT_OP_GETATTR, 1, NULL), 0);
+	for (int i = 0; i < WAITS; i++)
+		assert_false(t_is_over(&c[i]));
+	for (int i = 0; i < WAITS; i++)
+		alt_op_complete(parked[i], 0);
+	for (int i = 0; i < WAITS; i++)
+		assert_int_equal(t_wait(&c[i]), 0);
+	assert_int_equal(strayed, 0);
+}
+
+static void who_says_that_it_synchronizes_waits_on_a_worker(void **state)
+{
+	assert_int_equal(t_attach_as(&saying, "S", NULL), 0);
+	waits_hold_up_nobody('S');
+}
+
+static void who_does_not_say_so_waits_on_a_worker_from_the_second_time_on(void **state)
+{
+	t_script('B')->on_pre = pre_synchronize;
+	assert_int_equal(access_root(), 0);
+	assert_true(pthread_equal(pre_thread, pthread_self()));
+	assert_int_equal(access_root(), 0);
+	assert_false(pthread_equal(pre_thread, pthread_self()));
+	waits_hold_up_nobody('B');
+	/* One operation says nothing of another. */
+	t_script('B')->on_pre = pre_synchronize;
+	assert_int_equal(t_simple(ALT_OP_STATFS, 1, NULL), 0);
+	assert_true(pthread_equal(pre_thread, pthread_self()));
 }
 
 /* ---- post ---- */
@@ -645,6 +722,8 @@ int main(void)
 		case3(a_completion_with_a_status_that_is_none_is_an_error),
 		case3(a_synchronized_post_runs_on_the_pre_s_thread),
 		case3(a_synchronized_post_waits_for_what_pends_below),
+		case3(who_says_that_it_synchronizes_waits_on_a_worker),
+		case3(who_does_not_say_so_waits_on_a_worker_from_the_second_time_on),
 		case3(a_wait_for_a_lock_is_never_synchronized),
 		case3(more_processing_goes_on_from_another_thread),
 		case3(a_post_may_be_resumed_before_it_has_returned),

@@ -20,7 +20,8 @@ enum alt_pre {
 	ALT_PRE_PENDING = 2,               /* mine until alt_op_resume_pre(), from any thread, also before this return */
 	ALT_PRE_DISALLOW_FASTIO = 3,       /* only with ALT_OP_FAST: ask again from a worker, where I may block */
 	ALT_PRE_COMPLETE = 4,              /* turn round here with op->status; posts above run, mine does not */
-	ALT_PRE_SYNCHRONIZE = 5,           /* as WITH_CALLBACK, and the post runs on this thread */
+	ALT_PRE_SYNCHRONIZE = 5,           /* as WITH_CALLBACK, and the post runs on this thread, which waits for whatever pends
+					    * below: say so with ALT_CALLBACK_SYNCHRONIZES, or answer DISALLOW_FASTIO first */
 };
 
 /** Answers of a post-operation (FLT_POSTOP_*). */
@@ -48,6 +49,9 @@ struct alt_callback {
 enum alt_callback_flags {
 	ALT_CALLBACK_SKIP_WRITEBACK = 1u << 0, /* not for WRITE by the page cache (SKIP_PAGING_IO) */
 	ALT_CALLBACK_SKIP_GENERATED = 1u << 1, /* not for what higher filters ask themselves */
+	ALT_CALLBACK_SYNCHRONIZES = 1u << 2,   /* may answer ALT_PRE_SYNCHRONIZE: called on a worker thread, where it holds up
+						* nobody. Who does not say so holds up one that serves, and is taken to have
+						* said it from then on */
 };
 
 enum alt_setup_flags {                     /* FLTFL_INSTANCE_SETUP_* */

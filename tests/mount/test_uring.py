@@ -14,26 +14,7 @@ import threading
 import pytest
 
 fixtures = sys.modules["altitude_fixtures"]
-SWITCH = pathlib.Path("/sys/module/fuse/parameters/enable_uring")
 ENDLESS = 3600000
-
-
-@pytest.fixture
-def switch():
-    """Turns the kernel's switch: switch("Y"). It is as before afterwards."""
-    if not SWITCH.exists():
-        pytest.skip("this kernel has no fuse-over-io_uring (Linux 6.14)")
-    if "liburing" not in subprocess.run(["ldd", fixtures.BUILD / "libaltitude.so.0"], stdout=subprocess.PIPE, text=True).stdout:
-        pytest.skip("built without liburing")
-    before = SWITCH.read_text()
-
-    def turn(value):
-        try:
-            SWITCH.write_text(value)
-        except OSError as error:
-            pytest.skip(f"{SWITCH} cannot be set: {error.strerror}")
-    yield turn
-    SWITCH.write_text(before)
 
 
 @pytest.fixture
@@ -332,7 +313,7 @@ def test_without_the_switch_dev_fuse_serves_and_one_line_says_so(switch, mount):
     assert (volume.mnt / "f").read_text() == "x"
     assert rings(volume.pid) == []
     assert volume.said().count("\n") == 1
-    assert "transport=uring is not offered by the kernel" in volume.said() and f">{SWITCH}" in volume.said()
+    assert "transport=uring is not offered by the kernel" in volume.said() and f">{fixtures.SWITCH}" in volume.said()
 
 
 def test_the_doctor_says_how_to_turn_it_on(switch, altitude):
@@ -341,7 +322,7 @@ def test_the_doctor_says_how_to_turn_it_on(switch, altitude):
     switch("N")
     if "FUSE protocol" in (text := altitude("doctor", check=False).stdout) and "no mount here" in text:
         pytest.skip("the driver cannot be asked here")
-    assert re.match(rf"  note +io_uring transport +not offered: as root, 'echo Y >{SWITCH}'", row())
+    assert re.match(rf"  note +io_uring transport +not offered: as root, 'echo Y >{fixtures.SWITCH}'", row())
     switch("Y")
     assert re.match(r"  ok +io_uring transport +with -o transport=uring", row())
 

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * synchronizer: a filter of the tests. It wants its post of GETXATTR on the thread of the pre, and counts both, and those posts
+ * that came on another one. FLAGS is what it says of it.
+ */
+#include <altitude/filter.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+
+static atomic_long pres, posts, strayed;
+
+static enum alt_pre synchronizer_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	(void)op;
+	(void)in;
+	atomic_fetch_add(&pres, 1);
+	*ctx = (void *)(uintptr_t)pthread_self();
+	return ALT_PRE_SYNCHRONIZE;
+}
+
+static enum alt_post synchronizer_post(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	(void)op;
+	(void)in;
+	atomic_fetch_add(&posts, 1);
+	atomic_fetch_add(&strayed, !pthread_equal((pthread_t)(uintptr_t)ctx, pthread_self()));
+	return ALT_POST_FINISHED;
+}
+
+static void synchronizer_report(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+{
+	char text[100];
+
+	(void)in;
+	snprintf(text, sizeof(text), "pres %ld", atomic_load(&pres));
+	line(arg, text);
+	snprintf(text, sizeof(text), "posts %ld", atomic_load(&posts));
+	line(arg, text);
+	snprintf(text, sizeof(text), "strayed %ld", atomic_load(&strayed));
+	line(arg, text);
+}
+
+static int synchronizer_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
+{
+	(void)flags;
+	(void)err;
+	alt_instance_set_report(in, synchronizer_report, NULL);
+	return 0;
+}
+
+static const struct alt_callback callbacks[] = {
+	{ ALT_OP_GETXATTR, synchronizer_pre, synchronizer_post, FLAGS },
+	{ .code = ALT_OP_END }
+};
+
+static const struct alt_filter_registration registration = {
+	.size = sizeof(registration),
+	.name = "synchronizer",
+	.altitude = "390000",
+	.callbacks = callbacks,
+	.setup = synchronizer_setup,
+};
+
+ALT_FILTER(registration);
