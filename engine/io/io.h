@@ -222,9 +222,10 @@ bool op_interrupt(struct alt_volume *v, uint64_t unique); /* false: not in fligh
 /* The same; one that is not in flight is cancelled when it comes. */
 void op_interrupt_early(struct alt_volume *v, uint64_t unique);
 
-/* Run @fn on a worker of @v, which may block for long. false: none could be had. Ends with the volume. */
+/* Run @fn on a worker of @v, which may block for long. false: none could be had. Ends with the volume. Any thread. */
 bool workers_give(struct alt_volume *v, void (*fn)(void *arg), void *arg);
-int workers_start(struct alt_volume *v);     /* from volume_new */
+/* From volume_new: workers will run on the CPUs of the calling thread, whoever starts them. */
+int workers_start(struct alt_volume *v);
 void workers_stop(struct alt_volume *v);
 
 /*

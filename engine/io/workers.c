@@ -2,10 +2,14 @@
 /*
  * Worker threads of a volume: for handlers and filters that may block for long. None until one is needed, one more
  * whenever all are busy, up to the most; one that was idle for a while goes.
+ *
+ * Most are started by threads that are pinned to a CPU, and a thread inherits that: a worker takes the CPUs back that the
+ * volume's maker had, or all of them would queue behind the thread that serves that one.
  */
 #include "io/io.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -20,6 +24,7 @@ struct workers {
 	struct job *first, **last;       /* [lock] */
 	int idle, count;                 /* [lock] threads */
 	bool stopping;                   /* [lock] */
+	cpu_set_t cpus;                  /* where they may run; none: not known */
 };
 
 int workers_start(struct alt_volume *v)
@@ -31,6 +36,8 @@ int workers_start(struct alt_volume *v)
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->changed, NULL);
 	w->last = &w->first;
+	if (sched_getaffinity(0, sizeof w->cpus, &w->cpus) < 0)
+		CPU_ZERO(&w->cpus);
 	v->workers = w;
 	return 0;
 }
@@ -62,6 +69,8 @@ static void *worker_main(void *arg)
 	struct workers *w = arg;
 	struct job *j;
 
+	if (CPU_COUNT(&w->cpus))
+		pthread_setaffinity_np(pthread_self(), sizeof w->cpus, &w->cpus); /* not allowed any more: slower, still right */
 	pthread_mutex_lock(&w->lock);
 	while ((j = job_take_locked(w))) {
 		pthread_mutex_unlock(&w->lock);
