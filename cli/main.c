@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli.h"
+#include <altitude/kit/near.h>
 #include <altitude/ntstatus.h>
 
 #include <errno.h>
@@ -84,46 +85,14 @@ static void command_help(const struct cli_command *c)
 		printf("\n%s", c->more);
 }
 
-/* Edits to come from one word to the other: small numbers are slips of the finger. */
-static int distance(const char *a, const char *b)
-{
-	int row[64], len = strlen(b);
-
-	if (len >= 63)
-		return len;
-	for (int j = 0; j <= len; j++)
-		row[j] = j;
-	for (int i = 1; a[i - 1]; i++) {
-		int corner = row[0];
-
-		row[0] = i;
-		for (int j = 1; j <= len; j++) {
-			int best = corner + (a[i - 1] != b[j - 1]);
-
-			corner = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[len];
-}
-
 static int unknown_word(const char *name)
 {
 	const struct cli_command *near = NULL;
-	int best = 3;
+	unsigned best = ALT_NEAR_NONE;
 
-	for (size_t i = 0; i < COMMANDS; i++) {
-		int d = !*name || strncmp(commands[i]->name, name, strlen(name)) ? distance(name, commands[i]->name) : 1;
-
-		if (d < best) {
-			best = d;
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (alt_near_better(name, commands[i]->name, &best))
 			near = commands[i];
-		}
-	}
 	fprintf(stderr, near ? "altitude: '%s' is not a command; do you mean '%s'? See 'altitude --help'\n" :
 		"altitude: '%s' is not a command; see 'altitude --help'%.0s\n", name, near ? near->name : "");
 	return 2;
@@ -169,6 +138,7 @@ static int long_wrong(const struct cli_args *a, const struct option *longs, cons
 {
 	size_t len = strcspn(given + 2, "="), at = 0;
 	const char *near = NULL;
+	unsigned best = ALT_NEAR_NONE;
 	char list[200] = "", name[64];
 	int found = 0;
 
@@ -177,7 +147,7 @@ static int long_wrong(const struct cli_args *a, const struct option *longs, cons
 	for (const struct option *o = longs; o->name; o++) {
 		if (!strncmp(o->name, name, len) && at < sizeof list)
 			at += snprintf(list + at, sizeof list - at, "%s'--%s'", found++ ? " or " : "", o->name);
-		if (distance(name, o->name) < 3)
+		if (alt_near_better(name, o->name, &best))
 			near = o->name;
 	}
 	if (found > 1)

@@ -60,3 +60,22 @@ def test_files_opened_under_a_data_filter_are_not_counted(volume):
     volume.attach("stats")
     with open(volume.mnt / "f"):
         assert said(volume, "rot13") == ""
+
+
+@pytest.mark.parametrize("words, says", [
+    (("attach", "rto13"), "unknown filter 'rto13'"),
+    (("detach", "rot31"), "filter 'rot31' is not attached to 'mem:'"),
+    (("detach", "rot"), "filter 'rot' is not attached to 'mem:'"),
+    (("unload", "ort13"), "no filter 'ort13' is loaded"),
+])
+def test_who_mistypes_a_filter_is_told_which_is_meant(mount, words, says):
+    volume = mount("mem:", "trace", "rot13")
+    done = volume.cli(*words, volume.mnt, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"altitude {words[0]}: {says}") and "; do you mean 'rot13'? [0x" in done.stderr
+
+
+def test_what_is_near_to_no_filter_is_not_guessed(mount):
+    volume = mount("mem:", "rot13")
+    assert "; see 'altitude instances' [0x" in volume.cli("detach", "zzzzz", volume.mnt, check=False).stderr
+    assert "; see 'altitude filters' [0x" in volume.cli("unload", "zzzzz", volume.mnt, check=False).stderr

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "control/server.h"
 #include "module/module.h"
+#include <altitude/kit/near.h>
 #include <altitude/ntstatus.h>
 
 #include <errno.h>
@@ -88,6 +89,20 @@ static int unload_locked(struct server *s, struct alt_filter *f, bool mandatory,
 	return m ? module_unload(m, err) : 0;
 }
 
+/* Not one that is loaded; one may be meant that is. */
+static int unloaded_locked(const struct server *s, const char *name, struct alt_error *err)
+{
+	unsigned best = ALT_NEAR_NONE;
+	const char *near = NULL;
+
+	for (const struct alt_filter *f = s->filters; f; f = f->next)
+		if (alt_near_better(name, f->name, &best))
+			near = f->name;
+	if (near)
+		return alt_error_status(err, STATUS_FLT_FILTER_NOT_FOUND, "no filter '%s' is loaded; do you mean '%s'?", name, near);
+	return alt_error_status(err, STATUS_FLT_FILTER_NOT_FOUND, "no filter '%s' is loaded; see 'altitude filters'", name);
+}
+
 int server_unload(struct server *s, const char *name, bool mandatory, struct alt_error *err)
 {
 	struct alt_filter *f;
@@ -95,8 +110,7 @@ int server_unload(struct server *s, const char *name, bool mandatory, struct alt
 
 	pthread_mutex_lock(&s->lock);
 	f = filter_find_locked(s, name);
-	r = f ? unload_locked(s, f, mandatory, err) :
-		alt_error_status(err, STATUS_FLT_FILTER_NOT_FOUND, "no filter '%s' is loaded; see 'altitude filters'", name);
+	r = f ? unload_locked(s, f, mandatory, err) : unloaded_locked(s, name, err);
 	pthread_mutex_unlock(&s->lock);
 	return r;
 }

@@ -11,7 +11,9 @@
 #include "module/elf.h"
 #include <altitude/filesystem.h>
 #include <altitude/filter.h>
+#include <altitude/kit/near.h>
 #include <altitude/ntstatus.h>
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -366,6 +368,43 @@ static char *search_all(const char *file)
 	return path ? path : search(ALTITUDE_MODULE_DIR, file);
 }
 
+static void near_in(const char *dir, const char *name, unsigned *best, char *ret, size_t size)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		size_t len = strlen(e->d_name);
+		char word[NAME_MAX + 1];
+
+		if (len < 4 || strcmp(e->d_name + len - 3, ".so"))
+			continue;
+		snprintf(word, sizeof(word), "%.*s", (int)len - 3, e->d_name);
+		if (alt_near_better(name, word, best))
+			snprintf(ret, size, "%s", word);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* The module whose name is nearest to @name, "" for none. Which kind it is would be known when it is loaded. */
+static void near_all(const char *name, char *ret, size_t size)
+{
+	const char *dirs = secure_getenv("ALTITUDE_MODULE_PATH");
+	unsigned best = ALT_NEAR_NONE;
+	char dir[PATH_MAX];
+
+	*ret = '\0';
+	for (size_t len; dirs && *dirs; dirs += len + (dirs[len] == ':')) {
+		len = strcspn(dirs, ":");
+		if (len && len < sizeof(dir)) {
+			snprintf(dir, sizeof(dir), "%.*s", (int)len, dirs);
+			near_in(dir, name, &best, ret, size);
+		}
+	}
+	near_in(ALTITUDE_MODULE_DIR, name, &best, ret, size);
+}
+
 /* The file a manifest gives for @name: NULL without one. -errno only for a broken registry. */
 static int registered_file(const char *name, enum alt_module_kind kind, char **ret, struct alt_error *err)
 {
@@ -386,7 +425,7 @@ static int registered_file(const char *name, enum alt_module_kind kind, char **r
 
 static int locate(const char *name, enum alt_module_kind kind, char **ret, struct alt_error *err)
 {
-	char *file = NULL;
+	char *file = NULL, near[64];
 	int r;
 
 	if (strchr(name, '/')) {
@@ -403,6 +442,11 @@ static int locate(const char *name, enum alt_module_kind kind, char **ret, struc
 	free(file);
 	if (*ret)
 		return 0;
+	near_all(name, near, sizeof(near));
+	if (*near)
+		return alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
+					"unknown %s '%s': no %s.so in $ALTITUDE_MODULE_PATH or %s; do you mean '%s'?",
+					kind_names[kind], name, name, ALTITUDE_MODULE_DIR, near);
 	return alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
 				"unknown %s '%s': no %s.so in $ALTITUDE_MODULE_PATH or %s; check the name, or give a path",
 				kind_names[kind], name, name, ALTITUDE_MODULE_DIR);

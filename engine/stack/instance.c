@@ -9,6 +9,7 @@
  */
 #include "io/slot.h"
 #include "stack/compiled.h"
+#include <altitude/kit/near.h>
 #include <altitude/log.h>
 #include <altitude/ntstatus.h>
 
@@ -353,11 +354,23 @@ static int refuse(const struct alt_instance *in, int r, struct alt_error *err)
 				in->filter->name, in->volume->name);
 }
 
+static const char *filter_near_locked(const struct alt_volume *v, const char *name)
+{
+	unsigned best = ALT_NEAR_NONE;
+	const char *near = NULL;
+
+	for (const struct alt_instance *in = v->sv->top; in; in = in->below)
+		if (instance_serves(in) && alt_near_better(name, in->filter->name, &best))
+			near = in->filter->name;
+	return near;
+}
+
 /* Who says "detach NAME" may mean the instance. */
 static int not_found_locked(struct alt_volume *v, const char *filter, const char *instance, struct alt_error *err)
 {
 	const struct alt_instance *named = filter ? instance_find_locked(v, NULL, filter) : NULL;
 	bool attached = instance_find_locked(v, filter, NULL);
+	const char *near = filter && !attached ? filter_near_locked(v, filter) : NULL;
 
 	if (attached && instance)
 		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "no instance '%s' of filter '%s' on '%s'; see 'altitude instances'",
@@ -366,6 +379,9 @@ static int not_found_locked(struct alt_volume *v, const char *filter, const char
 		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND,
 					"'%s' on '%s' is an instance of filter '%s': name the filter, the volume, then the instance",
 					filter, v->name, named->filter->name);
+	if (near)
+		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "filter '%s' is not attached to '%s'; do you mean '%s'?",
+					filter, v->name, near);
 	return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "filter '%s' is not attached to '%s'; see 'altitude instances'",
 				filter ? filter : "(any)", v->name);
 }

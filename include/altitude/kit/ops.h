@@ -4,50 +4,21 @@
 #define ALTITUDE_KIT_OPS_H
 
 #include <altitude/error.h>
+#include <altitude/kit/near.h>
 #include <altitude/op.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Letters to insert, drop or change to come from @a to @b, at most 31 letters each. */
-static inline unsigned alt_ops_distance(const char *a, const char *b)
-{
-	unsigned char row[32];
-	size_t len = strlen(b);
-
-	for (size_t j = 0; j <= len; j++)
-		row[j] = (unsigned char)j;
-	for (size_t i = 0; a[i]; i++) {
-		unsigned char corner = row[0]++;
-
-		for (size_t j = 1; j <= len; j++) {
-			unsigned char best = corner + (a[i] != b[j - 1]);
-
-			corner = row[j];
-			if (best > row[j] + 1)
-				best = row[j] + 1;
-			if (best > row[j - 1] + 1)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[len];
-}
-
-/** The operation whose name is at most two letters off @word, or ALT_OP_END. */
+/** The operation whose name is near to @word, or ALT_OP_END. */
 static inline enum alt_op_code alt_ops_near(const char *word)
 {
 	enum alt_op_code near = ALT_OP_END;
-	unsigned best = 3;
+	unsigned best = ALT_NEAR_NONE;
 
-	for (int code = 1; code < ALT_OP_COUNT; code++) {
-		unsigned d = alt_ops_distance(word, alt_op_name(code));
-
-		if (d < best) {
-			best = d;
+	for (int code = 1; code < ALT_OP_COUNT; code++)
+		if (alt_near_better(word, alt_op_name(code), &best))
 			near = code;
-		}
-	}
 	return near;
 }
 
