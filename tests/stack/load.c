@@ -5,12 +5,13 @@
  *
  *   load SOCKET MNT KEEP strict|turning CYCLES SEED
  *
- * In MNT: "letters" and "digits", BLOCKS blocks of what pattern() says, and "slow", which a filter parks. What "w0" and
+ * In MNT: "letters", "held" and "digits", BLOCKS blocks of what pattern() says, and "slow", which a filter parks. What "w0" and
  * "w1" must hold at the end is written to the same names in the directory KEEP.
  *
  * strict   Filters that change no byte come and go: every byte read above is the one that was written.
  * turning  A rot13 comes and goes as well. Digits are still the same; a block of letters is turned whole or not at all,
- *          because an operation sees all of a change of the stack or nothing of it.
+ *          because an operation sees all of a change of the stack or nothing of it. Whoever attached it sees "held", which
+ *          is open all the time and whose pages the kernel keeps, turned soon after, and turned back after the detach.
  *
  * Ends with 0 and one line of counts; or with 1 and what was wrong.
  */
@@ -34,13 +35,14 @@
 #define BLOCK 4096
 #define BLOCKS 16
 #define CYCLERS 2
+#define FOLLOW_LOOKS 300000      /* half a minute: as good as never */
 
 static const char *socket_path, *mnt, *keep;
 static bool turning;
 static unsigned seed0;
 static long cycles;
 static atomic_bool stop;
-static atomic_long reads, writes, names, waits, interrupted, cycled;
+static atomic_long reads, writes, names, waits, interrupted, cycled, followed;
 static char letters[BLOCKS][BLOCK], digits[BLOCKS][BLOCK];
 
 static void fail(const char *format, ...)
@@ -263,13 +265,35 @@ static void ask(int fd, const char *message)
 		fail("%s: %s", message, n < 0 ? strerror(errno) : answer);
 }
 
+/*
+ * What was open before reads what the stack shows now. Nobody opens the file again, which would have the kernel forget its pages
+ * as well. They are forgotten by a thread that is not waited for, so not at once.
+ */
+static void follow(int fd, bool turned)
+{
+	static char want[BLOCK], got[BLOCK];     /* of the one that turns */
+
+	for (int i = 0; i < BLOCK; i++)
+		want[i] = turned ? turn(letters[0][i]) : letters[0][i];
+	for (int looks = 0; looks < FOLLOW_LOOKS; looks++) {
+		if (pread(fd, got, BLOCK, 0) != BLOCK)
+			fail("held: read: %s", strerror(errno));
+		if (!memcmp(got, want, BLOCK)) {
+			atomic_fetch_add(&followed, 1);
+			return;
+		}
+		breathe();
+	}
+	fail("held: still as it was before the filter %s", turned ? "came" : "went");
+}
+
 struct cycler { pthread_t thread, victim; int number; };
 
 static void *cycler(void *arg)
 {
 	struct cycler *c = arg;
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), held = open_at(mnt, "held", O_RDONLY);
 	char message[512];
 
 	snprintf(a.sun_path, sizeof(a.sun_path), "%s", socket_path);
@@ -284,13 +308,18 @@ static void *cycler(void *arg)
 		snprintf(message, sizeof(message), "{\"v\":1,\"cmd\":\"attach\",\"filter\":\"%s\",\"instance\":\"T%d\","
 			 "\"altitude\":\"%s.%d\",\"options\":\"%s\"}", k->filter, c->number, k->altitude, c->number + 1, k->options);
 		ask(fd, message);
+		if (k == &turner)
+			follow(held, true);
 		snprintf(message, sizeof(message), "{\"v\":1,\"cmd\":\"detach\",\"filter\":\"%s\",\"instance\":\"T%d\"}", k->filter,
 			 c->number);
 		ask(fd, message);
+		if (k == &turner)
+			follow(held, false);
 		if (n % 32 == 0)
 			pthread_kill(c->victim, SIGUSR1);
 		atomic_fetch_add(&cycled, 1);
 	}
+	close(held);
 	close(fd);
 	return NULL;
 }
@@ -338,7 +367,7 @@ int main(int argc, char **argv)
 	atomic_store(&stop, true);
 	for (int i = 0; i < USERS + 2; i++)
 		pthread_join(threads[i], NULL);
-	printf("cycles %ld reads %ld writes %ld names %ld waits %ld interrupted %ld\n", cycled, reads, writes, names, waits,
-	       interrupted);
+	printf("cycles %ld reads %ld writes %ld names %ld waits %ld interrupted %ld followed %ld\n", cycled, reads, writes, names,
+	       waits, interrupted, followed);
 	return 0;
 }

@@ -4,6 +4,7 @@
 The unit test of the same name as what it asks is engine/stack/test_attach.c; here the kernel asks, over /dev/fuse, and the
 control socket is told.
 """
+import mmap
 import os
 import subprocess
 import time
@@ -74,7 +75,7 @@ def test_filters_come_and_go_under_load_and_nothing_is_lost(mount, module, progr
     talk = control(volume)
     keep = tmp_path / "keep"
     keep.mkdir()
-    for name, text in (("letters", LETTERS), ("digits", DIGITS), ("slow", LETTERS)):
+    for name, text in (("letters", LETTERS), ("held", LETTERS), ("digits", DIGITS), ("slow", LETTERS)):
         (volume.tree / name).write_bytes(text.translate(TURN))
     for name in ("null", "passthrough", "stats"):
         assert talk.ask("load", filter=name)["ok"]
@@ -92,7 +93,8 @@ def test_filters_come_and_go_under_load_and_nothing_is_lost(mount, module, progr
 
     # What is there is what was written, above and, turned by the one that stays, below.
     turning = kind == "turning"
-    for name, text in (("letters", LETTERS), ("digits", DIGITS), ("slow", LETTERS)):
+    assert counts["followed"] == (CYCLES[kind] // 2 if turning else 0)
+    for name, text in (("letters", LETTERS), ("held", LETTERS), ("digits", DIGITS), ("slow", LETTERS)):
         assert (volume.mnt / name).read_bytes() == text
         assert (volume.tree / name).read_bytes() == text.translate(TURN)
     for name in ("w0", "w1"):
@@ -100,7 +102,7 @@ def test_filters_come_and_go_under_load_and_nothing_is_lost(mount, module, progr
         assert len(want) == BLOCK * BLOCKS
         same((volume.mnt / name).read_bytes(), want, turning)
         same((volume.tree / name).read_bytes(), want.translate(TURN), turning)
-    assert sorted(os.listdir(volume.tree)) == ["digits", "letters", "slow", "w0", "w1"]
+    assert sorted(os.listdir(volume.tree)) == ["digits", "held", "letters", "slow", "w0", "w1"]
 
     # Every counter is where it was.
     talk = control(volume)
@@ -120,3 +122,27 @@ def test_filters_come_and_go_under_load_and_nothing_is_lost(mount, module, progr
     assert "verifier" not in volume.said(), volume.said()
     assert volume.unmount() == 0
     assert "verifier" not in volume.said(), volume.said()
+
+
+@pytest.mark.parametrize("fs", ["mem:", "dir:"])
+def test_what_is_open_and_cached_is_read_as_the_stack_stands(mount, fs):
+    """Nothing else makes the kernel forget its pages here: no other filter comes or goes, nobody opens the file again."""
+    volume = mount(fs, "stats")          # it looks at data: of dir, too, reads come to the volume and are cached
+    (volume.mnt / "f").write_bytes(LETTERS)
+    fd = os.open(volume.mnt / "f", os.O_RDONLY)
+    mapped = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+
+    def both(want):
+        return lambda: os.pread(fd, len(want), 0) == want and mapped[:] == want
+    try:
+        assert both(LETTERS)()
+        reads = volume.report("stats")["read"]
+        assert both(LETTERS)() and volume.report("stats")["read"] == reads, "the kernel does not keep pages here: nothing is tested"
+        for _ in range(20):
+            volume.attach("rot13")
+            until("the filter that came is seen", both(LETTERS.translate(TURN)))
+            volume.detach("rot13")
+            until("the filter that went is not seen", both(LETTERS))
+    finally:
+        mapped.close()
+        os.close(fd)
