@@ -12,6 +12,8 @@ struct contexts_live {
 	_Atomic uint32_t count;              /* contexts ever linked and not yet freed, and one for the instance */
 	_Atomic bool closed;                 /* the instance is going: nothing more is linked */
 	_Atomic uint32_t leaving;            /* unlinked by the engine, whose own reference is not given back yet */
+	void (*over)(void *arg);             /* set when the instance gives it up: called with the last one's end */
+	void *arg;
 };
 
 struct context {
@@ -34,8 +36,11 @@ struct contexts_live *contexts_live_new(void)
 
 static void live_drop(struct contexts_live *live)
 {
-	if (atomic_fetch_sub(&live->count, 1) == 1)
-		free(live);
+	if (atomic_fetch_sub(&live->count, 1) != 1)
+		return;
+	if (live->over)
+		live->over(live->arg);
+	free(live);
 }
 
 void contexts_close(struct contexts_live *live)
@@ -43,15 +48,23 @@ void contexts_close(struct contexts_live *live)
 	atomic_store(&live->closed, true);
 }
 
-void contexts_verify(struct contexts_live *live, const char *who)
+uint32_t contexts_verify(const struct contexts_live *live, const char *who)
 {
 	uint32_t left = live ? atomic_load(&live->count) - 1 : 0;
 
 	if (left && who)
 		alt_log(LOG_ERR, "verifier: filter '%s' leaks %u context%s: got or referenced, never released", who, left,
 			left == 1 ? "" : "s");
-	if (live)
-		live_drop(live);
+	return left;
+}
+
+void contexts_give_up(struct contexts_live *live, void (*over)(void *arg), void *arg)
+{
+	if (!live)
+		return;
+	live->over = over;
+	live->arg = arg;
+	live_drop(live);
 }
 
 static struct context *context_of(void *blob)

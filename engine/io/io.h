@@ -287,12 +287,14 @@ void shared_drop(struct alt_node *n);        /* the kernel has forgotten it */
 void shared_drop_all(struct alt_volume *v);
 
 /*
- * How many contexts of one instance exist. Outlives the instance when some leak: verify gives it up (NULL is fine), and
- * names the filter when @who is not NULL.
+ * How many contexts of one instance exist. Outlives the instance when some are still referenced. NULL is fine.
  */
 struct contexts_live *contexts_live_new(void);
 void contexts_close(struct contexts_live *live);               /* from here on set answers -ESHUTDOWN */
-void contexts_verify(struct contexts_live *live, const char *who);
+/* How many there are; the filter is named as one that leaks when @who is not NULL. */
+uint32_t contexts_verify(const struct contexts_live *live, const char *who);
+/* The instance is done with it. @over, NULL for none, is called once, when the last context is cleaned up: by whoever releases it. */
+void contexts_give_up(struct contexts_live *live, void (*over)(void *arg), void *arg);
 struct contexts_live *instance_live(struct alt_instance *in);  /* stack's: io knows no more of an instance */
 
 /* Contexts of one instance go; with a NULL instance, all. */

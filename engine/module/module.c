@@ -5,7 +5,8 @@
  *   absent -> loading -> registered <-> filtering -> unloading -> absent
  *                                                        |-> zombie    (dlclose did not remove the code)
  *
- * A record leaves the list only when the code has left memory, so a load can say what is in its way.
+ * A record leaves the list only when the code has left memory, so a load can say what is in its way. Who releases a module last
+ * may stand in its code, so the code is not closed there, but by the next load.
  */
 #include "module/module.h"
 #include "module/elf.h"
@@ -40,7 +41,10 @@ struct module {
 	char *name, *path;
 	enum alt_module_kind kind;
 	enum module_state state;                 /* [lock] */
+	bool left;                               /* [lock] unloading or zombie, and nobody is at it */
+	bool pinned;                             /* [lock] held by somebody for whose name there was no memory: for ever */
 	void *handle;
+	const void *base;                        /* where it lies in memory */
 	const struct alt_module *descriptor;
 	struct holder *holders;                  /* [lock] */
 };
@@ -128,21 +132,47 @@ static struct holder **holder_at(struct module *m, const char *who)
 	return h;
 }
 
+static const void *base_of(const void *address)
+{
+	Dl_info info;
+
+	return address && dladdr(address, &info) ? info.dli_fbase : NULL;
+}
+
+struct module *module_of(const void *address)
+{
+	const void *base = base_of(address);
+	struct module *m;
+
+	pthread_mutex_lock(&lock);
+	for (m = modules; m && !(m->base && m->base == base); m = m->next)
+		;
+	pthread_mutex_unlock(&lock);
+	return m;
+}
+
+static bool held_locked(const struct module *m)
+{
+	return m->holders || m->pinned;
+}
+
 void module_hold(struct module *m, const char *who)
 {
 	struct holder **at;
 
+	if (!m)
+		return;
 	pthread_mutex_lock(&lock);
 	at = holder_at(m, who);
 	if (!*at) {
-		struct holder *h = calloc(1, sizeof(*h) + strlen(who) + 1);
-
-		if (!h)
-			abort();                 /* a lost hold would unmap running code */
-		memcpy(h->who, who, strlen(who) + 1);
-		*at = h;
+		*at = calloc(1, sizeof(**at) + strlen(who) + 1);
+		if (*at)
+			memcpy((*at)->who, who, strlen(who) + 1);
 	}
-	(*at)->count++;
+	if (*at)
+		(*at)->count++;
+	else
+		m->pinned = true;                /* a lost hold would unmap running code */
 	pthread_mutex_unlock(&lock);
 }
 
@@ -150,6 +180,8 @@ void module_release(struct module *m, const char *who)
 {
 	struct holder **at, *h;
 
+	if (!m)
+		return;
 	pthread_mutex_lock(&lock);
 	at = holder_at(m, who);
 	h = *at;
@@ -289,6 +321,8 @@ static int open_code(struct module *m, struct alt_error *err)
 	r = check_descriptor(m, err);
 	if (r)
 		dlclose(m->handle);
+	else
+		m->base = base_of(m->descriptor);
 	return r;
 }
 
@@ -301,7 +335,8 @@ static void holders_text(const struct module *m, char *buf, size_t size)
 	for (const struct holder *h = m->holders; h && n < size; h = h->next)
 		n += (size_t)snprintf(buf + n, size - n, "%s%s", n ? ", " : "", h->who);
 	if (!n)
-		snprintf(buf, size, "%s", m->state == MODULE_ZOMBIE ? "code that did not leave memory" : "nobody named");
+		snprintf(buf, size, "%s", m->state == MODULE_ZOMBIE ? "code that did not leave memory" :
+			 m->pinned ? "somebody for whose name there was no memory" : "nobody named");
 }
 
 /* Reserve the name, so that two loads of it cannot meet. */
@@ -465,6 +500,42 @@ static char *short_name(const char *name)
 	return strndup(base, len);
 }
 
+static int code_close(struct module *m, struct alt_error *err)
+{
+	if (m->handle)
+		dlclose(m->handle);
+	m->handle = NULL;
+	m->descriptor = NULL;
+	m->base = NULL;
+	if (still_mapped(m->path)) {
+		pthread_mutex_lock(&lock);
+		m->state = MODULE_ZOMBIE;
+		m->left = true;
+		pthread_mutex_unlock(&lock);
+		return alt_error_set(err, -EBUSY, "module '%s' did not leave memory: a thread or a library of its holds it",
+				     m->name);
+	}
+	leave(m);
+	module_free(m);
+	return 0;
+}
+
+/* What an earlier unload had to leave, and nobody holds any more. */
+static void unload_finish(const char *name, enum alt_module_kind kind)
+{
+	struct module *m;
+
+	pthread_mutex_lock(&lock);
+	m = find_locked(name, kind);
+	if (m && m->left && !held_locked(m))
+		m->left = false;                 /* it is ours alone */
+	else
+		m = NULL;
+	pthread_mutex_unlock(&lock);
+	if (m)
+		code_close(m, NULL);
+}
+
 int module_load(const char *name, enum alt_module_kind kind, struct module **ret, struct alt_error *err)
 {
 	struct module *m = calloc(1, sizeof(*m));
@@ -474,6 +545,8 @@ int module_load(const char *name, enum alt_module_kind kind, struct module **ret
 		return -ENOMEM;
 	m->kind = kind;
 	m->name = short_name(name);
+	if (m->name)
+		unload_finish(m->name, kind);
 	r = m->name ? 0 : -ENOMEM;
 	if (!r && !*m->name)
 		r = alt_error_status(err, STATUS_INVALID_PARAMETER, "a %s has a name", kind_names[kind]);
@@ -506,21 +579,11 @@ int module_unload(struct module *m, struct alt_error *err)
 
 	pthread_mutex_lock(&lock);
 	m->state = MODULE_UNLOADING;
-	held = m->holders != NULL;
+	held = m->left = held_locked(m);
 	holders_text(m, who, sizeof(who));
 	pthread_mutex_unlock(&lock);
 	if (held)
-		return alt_error_set(err, -EBUSY, "module '%s' stays in memory, held by: %s", m->name, who);
-	if (m->handle)
-		dlclose(m->handle);
-	m->handle = NULL;
-	m->descriptor = NULL;
-	if (still_mapped(m->path)) {
-		module_set_state(m, MODULE_ZOMBIE);
-		return alt_error_set(err, -EBUSY, "module '%s' did not leave memory: a thread or a library of its holds it",
-				     m->name);
-	}
-	leave(m);
-	module_free(m);
-	return 0;
+		return alt_error_set(err, -EBUSY, "module '%s' stays in memory, and none of its name is loaded, as long as it is held by: %s",
+				     m->name, who);
+	return code_close(m, err);
 }

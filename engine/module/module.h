@@ -29,9 +29,18 @@ const char *module_name(const struct module *m);
 enum module_state module_state(const struct module *m);
 void module_set_state(struct module *m, enum module_state s);
 const char *module_state_name(enum module_state s);
-void module_hold(struct module *m, const char *who);   /* keeps the code in memory; @who is named when a load is refused */
+/* The module in whose code or data @address lies, borrowed; NULL: in none, or it is NULL. */
+struct module *module_of(const void *address);
+/*
+ * Keep the code in memory past an unload: for what may call it whenever it likes, and is not over when the last instance is.
+ * @who is named when an unload or a load is refused; as often as it holds it releases. A NULL @m is fine. Any thread.
+ */
+void module_hold(struct module *m, const char *who);
 void module_release(struct module *m, const char *who);
-/* Unload: dlclose, and check that it is gone. Held: stays, state UNLOADING; still mapped afterwards: ZOMBIE. 0 or -EBUSY. */
+/*
+ * Unload: dlclose, and check that it is gone. Held: stays, state UNLOADING; still mapped afterwards: ZOMBIE. 0 or -EBUSY.
+ * What stays leaves, when it can, before the next load of its name.
+ */
 int module_unload(struct module *m, struct alt_error *err);
 
 /* The registry: one INI file a module in $ALTITUDE_REGISTRY, else /etc/altitude/registry.d. */

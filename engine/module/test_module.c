@@ -73,10 +73,41 @@ static void a_held_module_stays_and_its_holders_are_named(void **state)
 	assert_null(strstr(err.text, "a message that waits"));
 	assert_non_null(strstr(err.text, "context of 'x'"));
 
+	/* Who released it last may have stood in its code: it leaves when its name is wanted. */
 	module_release(m, "context of 'x'");
-	assert_int_equal(unload(m), 0);
+	assert_int_equal(module_state(m), MODULE_UNLOADING);
 	m = loaded();
+	assert_int_equal(module_state(m), MODULE_REGISTERED);
 	assert_int_equal(unload(m), 0);
+}
+
+static void an_unload_may_be_asked_for_again(void **state)
+{
+	struct module *m = loaded();
+
+	module_hold(m, "somebody");
+	assert_int_equal(unload(m), -EBUSY);
+	assert_int_equal(unload(m), -EBUSY);
+	module_release(m, "somebody");
+	module_release(m, "somebody else");
+	assert_int_equal(unload(m), 0);
+}
+
+static void what_lies_in_a_module_is_known_to_be_its(void **state)
+{
+	struct module *m = loaded();
+	const void *inside = module_descriptor(m)->registration;
+
+	assert_ptr_equal(module_of(module_descriptor(m)), m);
+	assert_ptr_equal(module_of(inside), m);
+	assert_null(module_of((const void *)unload));
+	assert_null(module_of(&err));
+	assert_null(module_of(state));
+	assert_null(module_of(NULL));
+	assert_int_equal(unload(m), 0);
+	assert_null(module_of(inside));
+	module_hold(NULL, "nobody");
+	module_release(NULL, "nobody");
 }
 
 static void what_cannot_be_loaded_leaves_nothing(void **state)
@@ -99,6 +130,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_module_is_loaded_once),
 		cmocka_unit_test(a_held_module_stays_and_its_holders_are_named),
+		cmocka_unit_test(an_unload_may_be_asked_for_again),
+		cmocka_unit_test(what_lies_in_a_module_is_known_to_be_its),
 		cmocka_unit_test(what_cannot_be_loaded_leaves_nothing),
 	};
 

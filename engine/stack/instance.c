@@ -8,6 +8,7 @@
  * teardown-complete. From teardown-start on no new operation reaches it; at teardown-complete none is left.
  */
 #include "io/slot.h"
+#include "module/module.h"
 #include "stack/compiled.h"
 #include <altitude/kit/near.h>
 #include <altitude/log.h>
@@ -20,12 +21,45 @@
 
 #define REPORT_LOOKS 300 /* of 10 ms each: every three seconds a drain says what it waits for */
 
+/* Who holds a module, as it is told to the one who wants it gone. */
+struct hold {
+	struct module *module;
+	char who[];
+};
+
+static void hold_end(void *arg)
+{
+	struct hold *h = arg;
+
+	module_release(h->module, h->who);
+	free(h);
+}
+
+/* Contexts that somebody still references are cleaned up by the filter's code, whenever they are released. */
+static void contexts_leave(struct alt_instance *in, const char *tell)
+{
+	static const char format[] = "contexts of instance '%s'";
+	struct module *m = contexts_verify(in->live, tell) ? module_of(in->filter->reg) : NULL;
+	size_t size = sizeof format + (in->name ? strlen(in->name) : 0);
+	struct hold *h = m ? malloc(sizeof *h + size) : NULL;
+
+	if (h) {
+		h->module = m;
+		snprintf(h->who, size, format, in->name);
+		module_hold(m, h->who);
+	} else {
+		module_hold(m, "contexts"); /* for ever: there is no memory to know when they are gone */
+	}
+	contexts_give_up(in->live, h ? hold_end : NULL, h);
+	in->live = NULL;
+}
+
 static void instance_free(struct alt_instance *in)
 {
 	if (!in)
 		return;
 	options_free(in->options);
-	contexts_verify(in->live, NULL);
+	contexts_leave(in, NULL);
 	free(in->name);
 	free(in->altitude);
 	free(in);
@@ -331,8 +365,7 @@ static void teardown(struct alt_instance *in, uint32_t reason)
 	contexts_drop_all(in);
 	if (reg->teardown_complete)
 		reg->teardown_complete(in, reason);
-	contexts_verify(in->live, in->name);
-	in->live = NULL;
+	contexts_leave(in, in->name);
 	atomic_store(&in->state, INSTANCE_GONE);
 	atomic_fetch_sub(&in->filter->instances, 1);
 	instance_free(in);

@@ -6,6 +6,7 @@
  * waits on its own condition for one of: the reply, the deadline, the listener's end, its caller giving up.
  */
 #include "base/base.h"
+#include "module/module.h"
 #include "wire/packet.h"
 #include <altitude/log.h>
 #include <altitude/ntstatus.h>
@@ -51,6 +52,7 @@ struct alt_port {
 	char name[ALT_PORT_NAME_MAX + 1];
 	char path[RUNTIME_DIRECTORY_MAX + ALT_PORT_NAME_MAX + 8];
 	const struct alt_port_handlers *handlers;
+	struct module *module;           /* whose the handlers are; held */
 	void *arg;
 	unsigned max;
 	int wake;                        /* eventfd: look at @stopping and @closing */
@@ -452,6 +454,20 @@ static int port_listen(struct alt_port *p, struct alt_error *err)
 
 static const struct alt_port_handlers no_handlers;
 
+/* As long as the port is open, its thread calls the module: also one that forgets it and is unloaded. */
+static void module_keep(struct alt_port *p, bool on)
+{
+	const struct alt_port_handlers *h = p->handlers;
+	const void *code = h->message ? (const void *)h->message : h->connect ? (const void *)h->connect : (const void *)h->disconnect;
+	char who[ALT_PORT_NAME_MAX + 8];
+
+	snprintf(who, sizeof who, "port '%s'", p->name);
+	if (on)
+		module_hold(p->module = module_of(code), who);
+	else
+		module_release(p->module, who);
+}
+
 int alt_port_open(const char *name, const struct alt_port_handlers *handlers, void *arg, unsigned connections,
 		  struct alt_port **ret, struct alt_error *err)
 {
@@ -476,12 +492,14 @@ int alt_port_open(const char *name, const struct alt_port_handlers *handlers, vo
 	LIST_INIT(&p->waiters);
 	p->wake = eventfd(0, EFD_CLOEXEC);
 	r = p->wake < 0 ? alt_error_set(err, -errno, "port '%s': %s", name, strerror(errno)) : port_listen(p, err);
+	module_keep(p, true);
 	if (!r && (r = -pthread_create(&p->thread, NULL, port_main, p)))
 		alt_error_set(err, r, "port '%s': cannot start its thread: %s", name, strerror(-r));
 	if (!r) {
 		*ret = p;
 		return 0;
 	}
+	module_keep(p, false);
 	port_stop(p);
 	if (p->wake >= 0)
 		close(p->wake);
@@ -513,6 +531,7 @@ void alt_port_close(struct alt_port *p)
 	while (!LIST_EMPTY(&p->waiters))
 		pthread_cond_wait(&p->nobody, &p->lock);
 	pthread_mutex_unlock(&p->lock);
+	module_keep(p, false);
 	close(p->wake);
 	pthread_cond_destroy(&p->nobody);
 	pthread_mutex_destroy(&p->lock);
