@@ -54,14 +54,24 @@ static void cancel_unlock(struct op *op, struct alt_volume *v)
 {
 	void (*cancel)(struct alt_op *, void *) = op->cancel;
 	void *arg = op->cancel_arg;
+	unsigned turn;
 
 	op->cancel = NULL;
 	atomic_store(&op->cancelled, true);
 	alt_op_ref(&op->pub);
+	turn = gate_enter(&v->cancels); /* before it can be over */
 	pthread_mutex_unlock(&v->inflight_lock);
 	if (cancel)
 		cancel(&op->pub, arg);
 	alt_op_unref(&op->pub);
+	gate_leave(&v->cancels, turn);
+}
+
+void cancels_wait(struct alt_volume *v)
+{
+	pthread_mutex_lock(&v->cancels_lock);
+	gate_wait(&v->cancels);
+	pthread_mutex_unlock(&v->cancels_lock);
 }
 
 void op_cancel(struct op *op)

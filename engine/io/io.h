@@ -7,6 +7,7 @@
 #ifndef IO_IO_H
 #define IO_IO_H
 
+#include "base/base.h"
 #include "wire/wire.h"
 #include <altitude/filesystem.h>
 #include <altitude/filter.h>
@@ -122,6 +123,8 @@ struct alt_volume {
 	struct op *inflight;                     /* [inflight_lock] every operation taken and not yet answered */
 	uint64_t early[IO_EARLY_MAX];            /* [inflight_lock] interrupted before they were in flight */
 	unsigned early_count;                    /* [inflight_lock] ever */
+	pthread_mutex_t cancels_lock;            /* one who waits at a time; taken before all others */
+	struct gate cancels;                     /* cancel routines are inside */
 
 	_Atomic(struct stack *) stack;           /* the compiled filters; see stack */
 	_Atomic uint64_t filtered;               /* bit per op code: somebody wants it */
@@ -216,6 +219,8 @@ void op_settle(struct op *op);               /* after the owner: nodes, names an
 void op_end(struct op *op);
 void op_begin(struct op *op);                /* enter the in-flight list */
 void op_cancel(struct op *op);               /* the caller gave up */
+/* Wait for the cancel routines that are running: an operation may be over before its routine has returned to the engine. */
+void cancels_wait(struct alt_volume *v);
 /* Cancel whatever is in flight and wait for its end: after this, no module holds an operation of @v. May sleep. */
 void op_cancel_all(struct alt_volume *v);
 bool op_interrupt(struct alt_volume *v, uint64_t unique); /* false: not in flight */

@@ -72,7 +72,7 @@ static int options_check(struct alt_volume *v, struct alt_error *err)
 int volume_new(const char *name, const struct alt_filesystem_registration *fs, const char *arg,
 	       struct io_option *options, struct alt_volume **ret, struct alt_error *err)
 {
-	struct alt_volume *v = calloc(1, sizeof *v);
+	struct alt_volume *v = aligned_alloc(_Alignof(struct alt_volume), sizeof *v);
 	bool open = true;
 	int r;
 
@@ -80,6 +80,7 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 		options_free(options);
 		return alt_error_set(err, -ENOMEM, "no memory for volume '%s'", name);
 	}
+	memset(v, 0, sizeof *v);
 	slot_table_init(&v->node_slots, sizeof(struct alt_node));
 	slot_table_init(&v->file_slots, sizeof(struct alt_file));
 	v->fs = fs;
@@ -89,6 +90,7 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	pthread_mutex_init(&v->slots_lock, NULL);
 	pthread_mutex_init(&v->contexts_lock, NULL);
 	pthread_mutex_init(&v->inflight_lock, NULL);
+	pthread_mutex_init(&v->cancels_lock, NULL);
 	pthread_mutex_init(&v->modes_lock, NULL);
 	pthread_mutex_init(&v->share_lock, NULL);
 	TAILQ_INIT(&v->share_recent);
@@ -177,11 +179,13 @@ void volume_free(struct alt_volume *v)
 	if (!v)
 		return;
 	op_cancel_all(v);
+	cancels_wait(v);
 	workers_stop(v);
 	shared_drop_all(v);
 	op_cancel_all(v); /* each of its files is closed once */
 	files_close(v);
 	op_cancel_all(v); /* and the owner's done with all before it hears of nodes */
+	cancels_wait(v);
 	nodes_forget(v);
 	contexts_drop(&v->contexts, v, NULL);
 	if (v->root)

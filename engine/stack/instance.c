@@ -361,6 +361,7 @@ static void teardown(struct alt_instance *in, uint32_t reason)
 	if (reg->teardown_start)
 		reg->teardown_start(in, reason);
 	drain_wait(in);
+	cancels_wait(in->volume); /* one that ended an operation is the filter's code until it has returned */
 	contexts_close(in->live);
 	contexts_drop_all(in);
 	if (reg->teardown_complete)

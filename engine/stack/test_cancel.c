@@ -235,6 +235,48 @@ static void an_interrupt_at_any_moment_ends_a_parked_operation(void **state)
 	assert_int_equal(cancels + cancelled_when_set, ROUNDS);
 }
 
+static _Atomic bool inside, left_early;
+
+/* It ends the operation, and then has its time: until the filter is gone, which must not be, or for as good as ever. */
+static void on_cancel_linger(struct alt_op *op, void *arg)
+{
+	atomic_store(&inside, true);
+	on_cancel(op, arg);
+	t_until(&t_script('B')->starts, 1);
+	for (int i = 0; i < 100 && !atomic_load(&t_script('B')->completes); i++)
+		usleep(1000);
+	atomic_store(&left_early, atomic_load(&t_script('B')->completes) > 0);
+	atomic_store(&inside, false);
+}
+
+static enum alt_pre pre_linger(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	return alt_op_set_cancel(op, on_cancel_linger, NULL) < 0 ? ALT_PRE_SUCCESS_NO_CALLBACK : ALT_PRE_PENDING;
+}
+
+static void *interrupt_once_main(void *arg)
+{
+	op_interrupt(t_volume, atomic_load(&target));
+	return NULL;
+}
+
+/* A module is closed after its last detach: the routine would return to where nothing is. */
+static void a_detach_waits_for_a_cancel_routine_that_has_not_returned(void **state)
+{
+	struct t_call c = { 0 };
+	pthread_t t;
+
+	t_script('B')->on_pre = pre_linger;
+	t_go(&c, t_op(ALT_OP_ACCESS, 1, NULL));
+	atomic_store(&target, c.unique);
+	pthread_create(&t, NULL, interrupt_once_main, NULL);
+	assert_int_equal(t_wait(&c), -EINTR);
+	assert_int_equal(t_detach("B"), 0);
+	assert_false(inside);
+	pthread_join(t, NULL);
+	assert_false(left_early);
+}
+
 /* ---- the file system and a post may park too ---- */
 
 static void on_cancel_complete(struct alt_op *op, void *arg)
@@ -342,6 +384,7 @@ int main(void)
 		case2(a_routine_that_ran_owns_the_operation),
 		case2(an_interrupt_and_a_completion_race_and_one_wins),
 		case2(an_interrupt_at_any_moment_ends_a_parked_operation),
+		case2(a_detach_waits_for_a_cancel_routine_that_has_not_returned),
 		case2(a_handler_that_waits_is_interrupted),
 		case2(a_synchronized_wait_is_interrupted),
 		case2(a_parked_post_is_interrupted),

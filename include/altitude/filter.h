@@ -99,7 +99,7 @@ struct alt_filter_registration {
 	int (*query_teardown)(struct alt_instance *in);
 	/** No new operation comes; complete what is pended, pend nothing new. */
 	void (*teardown_start)(struct alt_instance *in, uint32_t reason);
-	/** No operation is left. */
+	/** No operation is left, and no cancel routine runs. */
 	void (*teardown_complete)(struct alt_instance *in, uint32_t reason);
 
 	/**
