@@ -424,7 +424,7 @@ static const struct alt_filter_registration saying = {
 	.size = sizeof saying, .name = "saying", .altitude = "250", .callbacks = says_so,
 };
 static struct alt_op *parked[WAITS];
-static _Atomic long parked_count, strayed;
+static _Atomic long parked_next, parked_count, strayed;
 
 static enum alt_pre pre_synchronize_own(struct alt_op *op, struct alt_instance *in, void **ctx)
 {
@@ -440,7 +440,8 @@ static enum alt_post post_look_at_thread(struct alt_op *op, struct alt_instance 
 
 static int serve_park(struct alt_op *op)
 {
-	parked[atomic_fetch_add(&parked_count, 1)] = op;
+	parked[atomic_fetch_add(&parked_next, 1)] = op;
+	atomic_fetch_add(&parked_count, 1);
 	return ALT_PENDING;
 }
 
@@ -449,7 +450,7 @@ static void waits_hold_up_nobody(char letter)
 {
 	struct t_call c[WAITS] = { 0 };
 
-	parked_count = strayed = 0;
+	parked_next = parked_count = strayed = 0;
 	t_script(letter)->on_pre = pre_synchronize_own;
 	t_script(letter)->on_post = post_look_at_thread;
 	tfs.on[ALT_OP_ACCESS] = serve_park;
