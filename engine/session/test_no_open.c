@@ -23,6 +23,7 @@ static bool unlinked[FILES];
 static int open_error;           /* -errno for the next open */
 static struct alt_op *_Atomic pended;    /* OPEN is kept here when @pend */
 static bool pend;
+static pthread_t open_thread;
 
 static int many_lookup(struct alt_op *op)
 {
@@ -44,6 +45,7 @@ static int many_open(struct alt_op *op)
 {
 	int r = open_error;
 
+	open_thread = pthread_self();
 	open_error = 0;
 	if (r)
 		return r;
@@ -121,7 +123,7 @@ static int many_mount(struct alt_volume *v, const char *arg, struct alt_error *e
 	return 0;
 }
 
-static const struct alt_filesystem_registration many = {
+static struct alt_filesystem_registration many = {
 	.size = sizeof(many), .name = "many", .mount = many_mount,
 	.ops = {
 		[ALT_OP_LOOKUP] = many_lookup, [ALT_OP_GETATTR] = many_getattr, [ALT_OP_OPEN] = many_open,
@@ -156,6 +158,12 @@ static int begin(void **state)
 	return session_loopback(k.volume, k_take, &k, &k.session);
 }
 
+static int begin_slow(void **state)
+{
+	many.flags = ALT_FS_SLOW;
+	return begin(state);
+}
+
 /* Whatever was opened is released, once. */
 static int end(void **state)
 {
@@ -165,6 +173,7 @@ static int end(void **state)
 	stack_volume_fini(k.volume);
 	good = !k.volume->inflight && !k.strange;
 	volume_free(k.volume);
+	many.flags = 0;
 	for (int i = 0; i < K_ANSWERS; i++)
 		free(k.answers[i].body);
 	return good && opens == releases ? 0 : -1;
@@ -450,6 +459,23 @@ static void filters_of_opens_are_refused_and_others_see_the_shared_file(void **s
 	assert_non_null(strstr(err.text, "without opens"));
 }
 
+/* Here the kernel's messages are served by the thread that gives them. */
+static void a_slow_file_system_is_not_opened_by_who_serves(void **state)
+{
+	uint64_t n;
+
+	init(FUSE_NO_OPEN_SUPPORT);
+	n = lookup(0);
+	assert_int_equal(read_of(n), 0);
+	assert_int_equal(opens, 1);
+	assert_false(pthread_equal(open_thread, pthread_self()));
+	assert_int_equal(write_of(n, O_WRONLY), 0);
+	assert_int_equal(opens, 2);
+	assert_false(pthread_equal(open_thread, pthread_self()));
+	open_error = -EACCES;
+	assert_int_equal(read_of(lookup(1)), -EACCES);
+}
+
 #define over_many(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -469,6 +495,7 @@ int main(void)
 		over_many(an_error_of_the_open_is_the_answer_to_who_needed_it),
 		over_many(without_descriptors_what_is_not_in_use_is_closed),
 		over_many(an_open_may_take_its_time),
+		cmocka_unit_test_setup_teardown(a_slow_file_system_is_not_opened_by_who_serves, begin_slow, end),
 		over_many(filters_of_opens_are_refused_and_others_see_the_shared_file),
 	};
 

@@ -578,15 +578,11 @@ static void run(struct op *op)
 	}
 }
 
-void stack_run(struct op *op, struct alt_instance *below)
+/* With what came of its preparations, 0 or -errno. */
+static void set_out(struct op *op, int r)
 {
-	int r = stack_enter(op, below);
-
 	op->phase = PHASE_DOWN;
 	op->at = 0;
-	op_begin(op);
-	if (!r && op->shares)
-		r = stack_share(op);
 	if (r < 0 && never_fails(op))
 		op->phase = PHASE_SERVE; /* the filters' loss, but the owner is to let go */
 	else if (r < 0)
@@ -594,6 +590,33 @@ void stack_run(struct op *op, struct alt_instance *below)
 	if (op->phase == PHASE_UP)
 		op->at = -1;
 	run(op);
+}
+
+static void worker_share(void *arg)
+{
+	set_out(arg, stack_share(arg));
+}
+
+/* What may have to be opened first may block there as well as anywhere. true: a worker has it. */
+static bool share_to_worker(struct op *op)
+{
+	if (!(op->pub.node->owner->flags & ALT_FS_SLOW) || !(op->pub.flags & ALT_OP_FAST))
+		return false;
+	op->pub.flags = (op->pub.flags & ~(uint32_t)ALT_OP_FAST) | ALT_OP_REISSUED;
+	return workers_give(op->pub.volume, worker_share, op);
+}
+
+void stack_run(struct op *op, struct alt_instance *below)
+{
+	int r = stack_enter(op, below);
+
+	op_begin(op);
+	if (!r && op->shares) {
+		if (share_to_worker(op))
+			return;
+		r = stack_share(op);
+	}
+	set_out(op, r);
 }
 
 void stack_serve(struct op *op)
