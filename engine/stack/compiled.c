@@ -52,6 +52,7 @@ static int row_compile(struct stack_row *row, int code, const struct alt_instanc
 		if (!instance_serves(in) || !wanted(in->filter->reg, code, &e))
 			continue;
 		e.in = (struct alt_instance *)in;
+		e.slow = (in->filter->reg->flags & ALT_FILTER_SLOW) || (e.flags & ALT_CALLBACK_SYNCHRONIZES);
 		row->entries[row->count++] = e;
 	}
 	return 0;
@@ -167,10 +168,10 @@ static bool is_below(const struct alt_instance *in, const struct alt_instance *b
 	return !below || altitude_compare(in->altitude, below->altitude) < 0;
 }
 
+/* As it has said, or as it has shown. */
 static bool slow(const struct stack_entry *e, int code)
 {
-	return (e->in->filter->reg->flags & ALT_FILTER_SLOW) || (e->flags & ALT_CALLBACK_SYNCHRONIZES) ||
-	       (atomic_load_explicit(&e->in->synchronizes, memory_order_relaxed) >> code & 1);
+	return e->slow || (atomic_load_explicit(&e->in->synchronizes, memory_order_relaxed) >> code & 1);
 }
 
 int stack_enter(struct op *op, struct alt_instance *below)

@@ -28,6 +28,7 @@ struct stack_row {
 		alt_pre_fn *pre;
 		alt_post_fn *post;
 		uint32_t flags;
+		bool slow;               /* it says that its pre may block, or have its thread wait */
 	} *entries;
 };
 
