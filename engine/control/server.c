@@ -99,7 +99,8 @@ static int unloaded_locked(const struct server *s, const char *name, struct alt_
 		if (alt_near_better(name, f->name, &best))
 			near = f->name;
 	if (near)
-		return alt_error_status(err, STATUS_FLT_FILTER_NOT_FOUND, "no filter '%s' is loaded; do you mean '%s'?", name, near);
+		return alt_error_status(err, STATUS_FLT_FILTER_NOT_FOUND, "no filter '%s' is loaded; do you mean '%s'?", name,
+					near);
 	return alt_error_status(err, STATUS_FLT_FILTER_NOT_FOUND, "no filter '%s' is loaded; see 'altitude filters'", name);
 }
 

@@ -298,7 +298,7 @@ struct contexts_live *contexts_live_new(void);
 void contexts_close(struct contexts_live *live);               /* from here on set answers -ESHUTDOWN */
 /* How many there are; the filter is named as one that leaks when @who is not NULL. */
 uint32_t contexts_verify(const struct contexts_live *live, const char *who);
-/* The instance is done with it. @over, NULL for none, is called once, when the last context is cleaned up: by whoever releases it. */
+/* The instance is done with it. @over, NULL for none, is called once, by whoever releases the last context, after its cleanup. */
 void contexts_give_up(struct contexts_live *live, void (*over)(void *arg), void *arg);
 struct contexts_live *instance_live(struct alt_instance *in);  /* stack's: io knows no more of an instance */
 

@@ -583,7 +583,7 @@ int module_unload(struct module *m, struct alt_error *err)
 	holders_text(m, who, sizeof(who));
 	pthread_mutex_unlock(&lock);
 	if (held)
-		return alt_error_set(err, -EBUSY, "module '%s' stays in memory, and none of its name is loaded, as long as it is held by: %s",
-				     m->name, who);
+		return alt_error_set(err, -EBUSY, "module '%s' stays in memory, and none of its name is loaded, as long as it is "
+				     "held by: %s", m->name, who);
 	return code_close(m, err);
 }

@@ -414,8 +414,8 @@ static int not_found_locked(struct alt_volume *v, const char *filter, const char
 					"'%s' on '%s' is an instance of filter '%s': name the filter, the volume, then the instance",
 					filter, v->name, named->filter->name);
 	if (near)
-		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "filter '%s' is not attached to '%s'; do you mean '%s'?",
-					filter, v->name, near);
+		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND,
+					"filter '%s' is not attached to '%s'; do you mean '%s'?", filter, v->name, near);
 	return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "filter '%s' is not attached to '%s'; see 'altitude instances'",
 				filter ? filter : "(any)", v->name);
 }

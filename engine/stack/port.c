@@ -458,9 +458,11 @@ static const struct alt_port_handlers no_handlers;
 static void module_keep(struct alt_port *p, bool on)
 {
 	const struct alt_port_handlers *h = p->handlers;
-	const void *code = h->message ? (const void *)h->message : h->connect ? (const void *)h->connect : (const void *)h->disconnect;
+	const void *code = h->connect ? (const void *)h->connect : (const void *)h->disconnect;
 	char who[ALT_PORT_NAME_MAX + 8];
 
+	if (h->message)
+		code = (const void *)h->message;
 	snprintf(who, sizeof who, "port '%s'", p->name);
 	if (on)
 		module_hold(p->module = module_of(code), who);

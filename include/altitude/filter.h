@@ -87,9 +87,9 @@ struct alt_filter_registration {
 	/** Prepare; nothing is attached yet. Failure unloads the module and calls nothing else. */
 	int (*load)(struct alt_error *err);
 	/**
-	 * Last words; an error refuses unless ALT_UNLOAD_MANDATORY. When the last instance is gone, the code leaves memory: threads of
-	 * the module's own have ended by then. What the engine may still call keeps it, and is named to who unloads or loads it: a
-	 * port that is open, contexts that are referenced.
+	 * Last words; an error refuses unless ALT_UNLOAD_MANDATORY. When the last instance is gone, the code leaves memory:
+	 * threads of the module's own have ended by then. What the engine may still call keeps it, and is named to who
+	 * unloads or loads it: a port that is open, contexts that are referenced.
 	 */
 	int (*unload)(uint32_t flags);
 

@@ -137,7 +137,7 @@ def test_what_is_open_and_cached_is_read_as_the_stack_stands(mount, fs):
     try:
         assert both(LETTERS)()
         reads = volume.report("stats")["read"]
-        assert both(LETTERS)() and volume.report("stats")["read"] == reads, "the kernel does not keep pages here: nothing is tested"
+        assert both(LETTERS)() and volume.report("stats")["read"] == reads, "the kernel keeps no pages: nothing is tested"
         for _ in range(20):
             volume.attach("rot13")
             until("the filter that came is seen", both(LETTERS.translate(TURN)))
