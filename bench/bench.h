@@ -86,6 +86,7 @@ void names_list_warm(struct bench *b);
 void names_rename(struct bench *b);
 void names_unlink(struct bench *b);
 void names_chmod(struct bench *b);
+void names_getxattr(struct bench *b);
 
 /* trees.c */
 void tree_prepare(struct bench *b);

@@ -6,10 +6,12 @@
 #include "bench.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static void name_of(char *to, size_t size, const struct bench *b, const char *kind, unsigned n)
@@ -99,6 +101,16 @@ static void chmod_one(struct bench *b, unsigned n)
 	name_of(name, sizeof name, b, "file", n);
 	if (chmod(name, 0600))
 		die("chmod");
+}
+
+/* Nobody remembers what is not there: one request, with the least to do below. */
+static void getxattr_one(struct bench *b, unsigned n)
+{
+	char name[BLOCK];
+
+	name_of(name, sizeof name, b, "file", n);
+	if (getxattr(name, "user.none", NULL, 0) >= 0 || errno != ENODATA)
+		die("getxattr");
 }
 
 static void each(struct bench *b, void (*one)(struct bench *b, unsigned n))
@@ -235,6 +247,12 @@ void names_unlink(struct bench *b)
 {
 	stat_pass(b);
 	timed(b, unlink_one);
+}
+
+void names_getxattr(struct bench *b)
+{
+	stat_pass(b);
+	timed(b, getxattr_one);
 }
 
 void names_chmod(struct bench *b)

@@ -35,6 +35,8 @@ const struct row rows[] = {
 	  names_files, names_unlink, tree_digest },
 	{ "chmod", ROW_OPS, "modes changed, names known", false,
 	  names_files, names_chmod, tree_digest },
+	{ "getxattr", ROW_OPS, "an attribute that is not there: one request, the least there can be", false,
+	  names_files, names_getxattr, tree_digest },
 	{ "untar", ROW_RUNS, "tar -x of a source tree", false,
 	  NULL, tree_untar, tree_digest },
 	{ "rm-rf", ROW_RUNS, "rm -rf of that tree, never seen before", false,
