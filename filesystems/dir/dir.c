@@ -4,7 +4,8 @@
  *
  *   caller.c  acting as the caller      node.c  reaching a node       names.c  names in a directory
  *   attr.c    attributes                file.c  open files            list.c   listings
- *   xattr.c   extended attributes       lock.c  locks               watch.c changes made beside the volume
+ *   xattr.c   extended attributes       lock.c  locks
+ *   watch.c   changes made beside the volume    whole.c  how they are heard    events.c  what they say
  */
 #include "watch.h"
 

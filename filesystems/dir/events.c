@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an event of fanotify(7) says, and who is to be told. It names a directory by a handle and an entry by its name.
+ *
+ * What is done through the volume is no news to the kernel, and is passed over by the process that did it.
+ */
+#include "hear.h"
+
+#include <altitude/notify.h>
+
+#include <string.h>
+#include <unistd.h>
+
+#define EVENTS_MANY 64u          /* at once: each is not worth a wake-up */
+
+/* What an event says of whom. */
+struct told {
+	bool has_dir, has_new, has_self;
+	bool gone;                   /* FAN_DELETE: it was the last name of a file */
+	struct alt_key dir, new_dir, self;
+	const char *name, *new_name;
+};
+
+static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata *m, struct told *t)
+{
+	char *at = (char *)m + m->metadata_len, *end = (char *)m + m->event_len;
+
+	memset(t, 0, sizeof(*t));
+	while (end - at >= (long)sizeof(struct fanotify_event_info_fid)) {
+		struct fanotify_event_info_fid *info = (void *)at;
+		struct file_handle *h = (void *)info->handle;
+		const char *name = (char *)h->f_handle + h->handle_bytes;
+
+		switch (info->hdr.info_type) {
+		case FAN_EVENT_INFO_TYPE_FID:
+			if (m->mask & EVENTS_SELF)
+				t->has_self = w->way->key(w, h, &t->self);
+			if (m->mask & FAN_DELETE && !(m->mask & FAN_ONDIR))
+				t->gone = w->way->gone(w, h);
+			break;
+		case FAN_EVENT_INFO_TYPE_DFID_NAME:
+		case FAN_EVENT_INFO_TYPE_OLD_DFID_NAME:
+			t->has_dir = w->way->key(w, h, &t->dir);
+			t->name = name;
+			break;
+		case FAN_EVENT_INFO_TYPE_NEW_DFID_NAME:
+			t->has_new = w->way->key(w, h, &t->new_dir);
+			t->new_name = name;
+			break;
+		}
+		at += info->hdr.len;
+	}
+}
+
+/* A directory names itself with "." */
+static bool is_itself(const struct told *t)
+{
+	return !strcmp(t->name, ".");
+}
+
+static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata *m)
+{
+	struct told t;
+
+	told_parse(w, m, &t);
+	if (m->mask & FAN_RENAME && t.has_dir && t.has_new) {
+		alt_notify_rename(w->alt, t.dir, t.name, t.new_dir, t.new_name);
+		return;
+	}
+	if (m->mask & (FAN_CREATE | FAN_DELETE | FAN_RENAME)) {
+		if (t.has_dir && !is_itself(&t))
+			(t.gone ? alt_notify_delete : alt_notify_entry)(w->alt, t.dir, t.name);
+		if (t.has_new)
+			alt_notify_entry(w->alt, t.new_dir, t.new_name);
+	}
+	if (m->mask & EVENTS_SELF) {
+		if (t.has_self)
+			alt_notify_node(w->alt, t.self, m->mask & (FAN_MODIFY | FAN_CLOSE_WRITE));
+		else if (t.has_dir && is_itself(&t))
+			alt_notify_node(w->alt, t.dir, false);
+	}
+}
+
+bool events_read(struct dir_watch *w)
+{
+	ssize_t n = read(w->events, w->buf, sizeof(w->buf));
+	struct fanotify_event_metadata *m = (void *)w->buf;
+	unsigned count = 0, own = 0;
+
+	for (; n > 0 && FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n), count++) {
+		if (m->mask & FAN_Q_OVERFLOW)
+			alt_notify_lost(w->alt);
+		else if (m->pid == w->pid)
+			own++;
+		else
+			event_tell(w, m);
+	}
+	return count > EVENTS_MANY || (count && own == count);
+}

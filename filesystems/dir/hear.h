@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Owns: what the ways of hearing share, and what each has to bring.
+ * Never: seen outside of watch.c, events.c and the ways.
+ * Hands to: events.c, which knows what an event of fanotify(7) says.
+ */
+#ifndef DIR_HEAR_H
+#define DIR_HEAR_H
+
+#include "watch.h"
+
+#include <limits.h>
+#include <sys/fanotify.h>
+
+#define EVENTS_SIZE 65536u
+#define EVENTS_SELF (FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE)
+
+struct dir_watch;
+
+/** A way to hear of changes. Functions are called on any thread but key(), gone() and ended(), which are the watch's own. */
+struct hearing {
+	/** Open w->events. Returns NULL, or why it cannot be; end() is called in both cases. */
+	const char *(*begin)(struct dir_watch *w);
+	void (*end)(struct dir_watch *w);
+
+	/** The inode a handle of an event means; false when it is gone, or nothing is remembered of it. */
+	bool (*key)(struct dir_watch *w, struct file_handle *h, struct alt_key *ret);
+	/** Whether a file has no name any more; false when that cannot be known. */
+	bool (*gone)(struct dir_watch *w, struct file_handle *h);
+
+	/** Open anew what @fd is, unheard: as watch_reopen(). NULL: there is no such thing. */
+	int (*reopen)(struct dir_watch *w, int fd, int flags);
+};
+
+struct dir_watch {
+	const struct hearing *way;
+	void *own;                   /* what the way keeps */
+	struct dir_volume *volume;
+	struct alt_volume *alt;
+	int events;                  /* from fanotify_init(2) */
+	int mounts;                  /* /proc/self/mountinfo */
+	int stop;                    /* eventfd */
+	dev_t dev;                   /* the file system that is heard */
+	char root[PATH_MAX];         /* resolved */
+	uint64_t mounted;            /* what is mounted below the root, as a hash */
+	pid_t pid;                   /* the server's */
+	pthread_t thread;
+	_Alignas(8) char buf[EVENTS_SIZE];
+};
+
+/** Read what there is and tell the kernel. Returns whether to rest before the next look. */
+bool events_read(struct dir_watch *w);
+
+extern const struct hearing hearing_whole;
+
+#endif
