@@ -15,7 +15,7 @@
 
 static int attr_answer(struct alt_op *op, int fd)
 {
-	return entry_fill(dir_volume(op), fd, "", &op->r.entry);
+	return entry_fill(dir_volume(op), fd, "", 0, &op->r.entry);
 }
 
 int dir_getattr(struct alt_op *op)

@@ -115,12 +115,15 @@ static int open_as_caller(struct alt_op *op, int dirfd, const char *name, int fl
 	return r < 0 ? -errno : r;
 }
 
-/* Answer with a file that was just made; takes @fd, and @pinned, another descriptor of it, or -1. */
-static int answer_new(struct alt_op *op, int fd, int pinned)
+/*
+ * Answer with a file that was just made; takes @fd, and @pinned, another descriptor of it, or -1.
+ * @heard  watch_names() of the directory, before it had the file
+ */
+static int answer_new(struct alt_op *op, uint64_t heard, int fd, int pinned)
 {
 	SCOPED_PIN pin = NULL;
 	struct alt_entry *entry = &op->r.entry;
-	int r = entry_fill(dir_volume(op), fd, "", entry);
+	int r = entry_fill(dir_volume(op), fd, "", heard, entry);
 
 	if (r == 0 && !S_ISREG(entry->attr.mode))
 		r = -ESTALE; /* something else took the name meanwhile */
@@ -138,17 +141,17 @@ static int answer_new(struct alt_op *op, int fd, int pinned)
 }
 
 /* What is surely new is the caller's to write, and is opened for that as any file is. */
-static int create_new(struct alt_op *op, int dirfd, int flags)
+static int create_new(struct alt_op *op, uint64_t heard, int dirfd, int flags)
 {
 	bool writes = dir_volume(op)->watch && (flags & O_ACCMODE) != O_RDONLY;
 	int made = open_as_caller(op, dirfd, op->p->name, (writes ? (flags & ~(O_ACCMODE | O_TRUNC)) : flags) | O_EXCL), fd;
 
 	if (made < 0 || !writes)
-		return made < 0 ? made : answer_new(op, made, -1);
+		return made < 0 ? made : answer_new(op, heard, made, -1);
 	fd = reopen(dir_volume(op), made, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW));
 	if (fd < 0)
 		close(made);
-	return fd < 0 ? fd : answer_new(op, fd, made);
+	return fd < 0 ? fd : answer_new(op, heard, fd, made);
 }
 
 int dir_create(struct alt_op *op)
@@ -156,17 +159,20 @@ int dir_create(struct alt_op *op)
 	SCOPED_PIN dir = NULL;
 	const char *name = op->p->name;
 	int flags = flags_below(op->p->flags) | O_CREAT | O_NOFOLLOW | (op->p->flags & O_EXCL);
+	uint64_t heard;
 	int r;
 
 	if (!strcmp(name, ".") || !strcmp(name, "..") || strchr(name, '/'))
 		return -EINVAL;
 	r = pin_get(dir_volume(op), op->node, &dir);
-	if (r == 0)
-		r = create_new(op, dir->fd, flags);
+	if (r < 0)
+		return r;
+	heard = watch_names(dir);
+	r = create_new(op, heard, dir->fd, flags);
 	if (r != -EEXIST || flags & O_EXCL)
 		return r;
 	r = open_as_caller(op, dir->fd, name, flags);
-	return r < 0 ? r : answer_new(op, r, -1);
+	return r < 0 ? r : answer_new(op, heard, r, -1);
 }
 
 int dir_tmpfile(struct alt_op *op)
@@ -177,7 +183,7 @@ int dir_tmpfile(struct alt_op *op)
 
 	if (r == 0)
 		r = open_as_caller(op, dir->fd, ".", flags);
-	return r < 0 ? r : answer_new(op, r, -1);
+	return r < 0 ? r : answer_new(op, 0, r, -1);
 }
 
 /* The page cache reads the page around a small write, of a file opened for writing only too. */

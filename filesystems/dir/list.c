@@ -61,7 +61,7 @@ static int file_open_list(struct alt_op *op, struct dir_pin *pin)
 		return -ENOMEM;
 	}
 	alt_file_set_data(op->file, file);
-	if (watch_listing(pin))
+	if (watch_names(pin))
 		op->r.open |= ALT_OPEN_CACHE_DIR;
 	return 0;
 }
@@ -115,27 +115,27 @@ static bool name_is_dots(const char *name)
  * Returns false when the answer is full. An entry that vanished meanwhile was there when the directory was read: without it,
  * what is renamed to and fro would be listed by neither name.
  */
-static bool list_give(struct alt_op *op, int fd, const struct dirent64 *d)
+static bool list_give(struct alt_op *op, int fd, uint64_t heard, const struct dirent64 *d)
 {
 	struct alt_entry entry;
 
 	if (!(op->p->bits & ALT_PARAM_PLUS) || name_is_dots(d->d_name))
 		return alt_dirent_add(op, d->d_name, d->d_ino, d->d_type, d->d_off, NULL);
 	memset(&entry, 0, sizeof(entry));
-	if (entry_fill(dir_volume(op), fd, d->d_name, &entry) < 0)
+	if (entry_fill(dir_volume(op), fd, d->d_name, heard, &entry) < 0)
 		return alt_dirent_add(op, d->d_name, d->d_ino, d->d_type, d->d_off, NULL);
 	return alt_dirent_add(op, d->d_name, entry.key.id, IFTODT(entry.attr.mode), d->d_off,
 			      &entry);
 }
 
-static int list_read(struct alt_op *op, struct dir_list *list, int fd)
+static int list_read(struct alt_op *op, struct dir_list *list, int fd, uint64_t heard)
 {
 	struct dirent64 *d;
 	int given = 0, r = list_seek(list, fd, op->p->offset);
 
 	while (r == 0) {
 		r = list_peek(list, fd, &d);
-		if (r < 0 || !d || !list_give(op, fd, d))
+		if (r < 0 || !d || !list_give(op, fd, heard, d))
 			break;
 		list->used += d->d_reclen;
 		list->at = d->d_off;
@@ -150,7 +150,7 @@ int dir_readdir(struct alt_op *op)
 	int r;
 
 	pthread_mutex_lock(&file->list->lock);
-	r = list_read(op, file->list, file->fd);
+	r = list_read(op, file->list, file->fd, watch_names(file->pin));
 	pthread_mutex_unlock(&file->list->lock);
 	return r;
 }

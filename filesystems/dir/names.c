@@ -4,6 +4,7 @@
  * as the server: the kernel has checked directory permissions and sticky bits by then.
  */
 #include "caller.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -28,12 +29,22 @@ static int parent_get(const struct alt_op *op, struct dir_pin **ret)
 	return r < 0 ? r : pin_get(dir_volume(op), op->node, ret);
 }
 
+/* A name that is not there is remembered as well, by the engine, unless it is told not to. */
 int dir_lookup(struct alt_op *op)
 {
 	SCOPED_PIN dir = NULL;
+	uint64_t heard;
 	int r = parent_get(op, &dir);
 
-	return r < 0 ? r : entry_fill(dir_volume(op), dir->fd, op->p->name, &op->r.entry);
+	if (r < 0)
+		return r;
+	heard = watch_names(dir);
+	r = entry_fill(dir_volume(op), dir->fd, op->p->name, heard, &op->r.entry);
+	if (r == -ENOENT && watch_ttl(dir_volume(op), heard) == ALT_TTL_NONE) {
+		op->r.entry = (struct alt_entry){ .entry_ttl_ms = ALT_TTL_NONE };
+		return 0;
+	}
+	return r;
 }
 
 /* The other way of dev_encode(). */
@@ -65,10 +76,12 @@ static int make_symlink(struct alt_op *op, int dirfd, uint32_t mode)
 static int make(struct alt_op *op, mode_t type, int (*make)(struct alt_op *op, int dirfd, uint32_t mode))
 {
 	SCOPED_PIN dir = NULL;
+	uint64_t heard;
 	int r = parent_get(op, &dir);
 
 	if (r < 0)
 		return r;
+	heard = watch_names(dir);
 	{
 		SCOPED_CALLER caller;
 
@@ -78,7 +91,7 @@ static int make(struct alt_op *op, mode_t type, int (*make)(struct alt_op *op, i
 		if (make(op, dir->fd, caller_mode(&caller, op)) < 0)
 			return -errno;
 	}
-	r = entry_fill(dir_volume(op), dir->fd, op->p->name, &op->r.entry);
+	r = entry_fill(dir_volume(op), dir->fd, op->p->name, heard, &op->r.entry);
 	return r == 0 && (op->r.entry.attr.mode & S_IFMT) != type ? -ESTALE : r;
 }
 
@@ -111,6 +124,7 @@ int dir_link(struct alt_op *op)
 {
 	SCOPED_PIN dir = NULL;
 	SCOPED_PIN from = NULL;
+	uint64_t heard;
 	int r = parent_get(op, &dir);
 
 	if (r < 0)
@@ -118,9 +132,10 @@ int dir_link(struct alt_op *op)
 	r = pin_get(dir_volume(op), op->p->other, &from);
 	if (r < 0)
 		return r;
+	heard = watch_names(dir);
 	r = link_as_caller(op, from, dir);
 	/* What was linked, not what has the name by now: somebody below may have replaced it. */
-	return r < 0 ? r : entry_fill(dir_volume(op), from->fd, "", &op->r.entry);
+	return r < 0 ? r : entry_fill(dir_volume(op), from->fd, "", heard, &op->r.entry);
 }
 
 int dir_unlink(struct alt_op *op)
@@ -141,7 +156,7 @@ int dir_rmdir(struct alt_op *op)
 
 	if (r < 0)
 		return r;
-	r = entry_fill(dir_volume(op), dir->fd, op->p->name, &gone);
+	r = entry_fill(dir_volume(op), dir->fd, op->p->name, 0, &gone);
 	if (r < 0)
 		return r;
 	if (unlinkat(dir->fd, op->p->name, AT_REMOVEDIR) < 0)

@@ -393,7 +393,7 @@ static uint32_t dev_encode(uint32_t major, uint32_t minor)
 	return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
 }
 
-int entry_fill(struct dir_volume *volume, int dirfd, const char *name, struct alt_entry *entry)
+int entry_fill(struct dir_volume *volume, int dirfd, const char *name, uint64_t heard, struct alt_entry *entry)
 {
 	struct statx x;
 
@@ -413,7 +413,7 @@ int entry_fill(struct dir_volume *volume, int dirfd, const char *name, struct al
 	if (x.stx_mask & STATX_BTIME)
 		entry->attr.btime = time_of(x.stx_btime);
 	entry->data = NULL;
-	entry->entry_ttl_ms = ALT_TTL_DEFAULT;
+	entry->entry_ttl_ms = watch_ttl(volume, heard);
 	entry->attr_ttl_ms = ALT_TTL_DEFAULT;
 	watch_lifetime(volume, entry);
 	return 0;

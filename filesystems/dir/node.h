@@ -122,9 +122,10 @@ static inline void pin_putp(struct dir_pin **pin)
 
 /**
  * Key, attributes and lifetimes of @name in @dirfd ("" for @dirfd itself), never following a link.
+ * @heard  what watch_names() said of the directory, before the name was looked at; 0: it is not asked by a name
  * Returns 0 or -errno.
  */
-int entry_fill(struct dir_volume *volume, int dirfd, const char *name, struct alt_entry *entry);
+int entry_fill(struct dir_volume *volume, int dirfd, const char *name, uint64_t heard, struct alt_entry *entry);
 
 /** Clear set-user-id and set-group-id as a write by an ordinary user, the operation's caller, does. */
 int attr_kill_suidgid(const struct alt_op *op, int fd);

@@ -227,6 +227,19 @@ def test_a_file_system_mounted_below_appears_and_goes(pair):
     until(lambda: os.listdir(volume.mnt / "dir"), ["inner"])
 
 
+def test_what_is_not_in_a_file_system_mounted_below_is_not_remembered(pair):
+    volume, tree = pair
+    if subprocess.run(["mount", "-t", "tmpfs", "none", str(tree / "dir")], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        until(lambda: os.listdir(volume.mnt / "dir"), [])
+        assert not os.path.exists(volume.mnt / "dir" / "new")
+        (tree / "dir" / "new").write_text("x")
+        assert os.path.exists(volume.mnt / "dir" / "new")
+    finally:
+        subprocess.run(["umount", str(tree / "dir")], check=True)
+
+
 def test_files_of_a_file_system_mounted_below_are_written_there(pair):
     """The same kind of file system twice: what tells a file in one must not be asked of the other."""
     volume, tree = pair

@@ -59,11 +59,16 @@ int watch_reopen(const struct dir_volume *volume, int fd, int flags)
 	return w && w->way->reopen ? w->way->reopen(w, fd, flags) : -EOPNOTSUPP;
 }
 
-bool watch_listing(const struct dir_pin *pin)
+uint64_t watch_names(struct dir_pin *dir)
 {
-	const struct dir_watch *w = pin->volume->watch;
+	const struct dir_watch *w = dir->volume->watch;
 
-	return w && pin->key.dev == w->dev;
+	return w && dir->key.dev == w->dev;
+}
+
+uint32_t watch_ttl(const struct dir_volume *volume, uint64_t heard)
+{
+	return volume->watch && !heard ? ALT_TTL_NONE : ALT_TTL_DEFAULT;
 }
 
 /* ---- what is mounted below ---- */

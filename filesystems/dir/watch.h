@@ -20,8 +20,14 @@ void watch_stop(struct dir_volume *volume);
 /** An answer about @entry: shorten the lifetimes of what would change unheard. */
 void watch_lifetime(struct dir_volume *volume, struct alt_entry *entry);
 
-/** Whether every change of a directory's names is heard of, so that its listing may be remembered. */
-bool watch_listing(const struct dir_pin *pin);
+/**
+ * The names of a directory are about to be looked at. Not 0 when each change of them is heard of from now on, so that they,
+ * those that are not there and the listing may be remembered.
+ */
+uint64_t watch_names(struct dir_pin *dir);
+
+/** The lifetime of what was looked at since @heard was said of it. */
+uint32_t watch_ttl(const struct dir_volume *volume, uint64_t heard);
 
 /** A file is opened for reading and writing, so that it can be mapped; @fresh: it was made by this. */
 void watch_mappable_begins(struct dir_pin *pin, bool fresh);
