@@ -2,6 +2,10 @@
 /*
  * Tells the kernel what changed below. A thread of its own: a notice waits for locks that an operation holds, so no thread
  * that serves may ever send one.
+ *
+ * The kernel makes up a root that nobody may enter, and asks for the true one at the first step into it. An answer that a
+ * notice overtakes is thrown away; the caller would be refused by what was made up. So until somebody has been let in, the
+ * root's attributes are not remembered, and there is nothing to be told of it.
  */
 #include "session/internal.h"
 
@@ -69,12 +73,19 @@ void notifier_stop(struct session *s)
 	s->has_notifier = false;
 }
 
-int session_invalidate_node(struct session *s, uint64_t number, bool data)
+static int inode_tell(struct session *s, uint64_t number, bool data)
 {
 	char out[WIRE_FIXED_MAX + 256];
 	struct iovec iov = { out, wire_notify_inode(number, data ? 0 : -1, 0, out) };
 
 	return session_send(s, &iov, 1);
+}
+
+int session_invalidate_node(struct session *s, uint64_t number, bool data)
+{
+	if (number == IO_ROOT_ID && !atomic_load(&s->entered))
+		return 0;
+	return inode_tell(s, number, data);
 }
 
 int session_invalidate_entry(struct session *s, uint64_t parent, const char *name)

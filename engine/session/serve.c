@@ -106,12 +106,15 @@ static uint32_t lifetime_ms(const struct alt_volume *v, enum alt_op_code questio
 	return atomic_load(&v->watched) && !(atomic_load(&v->filtered) >> question & 1) ? DAY_MS : 0;
 }
 
-static struct wire_reply reply_begin(const struct op *op)
+static struct wire_reply reply_begin(const struct session *s, const struct op *op)
 {
+	uint64_t number = op->pub.node->rec.number;
+	bool quiet = number == IO_ROOT_ID && !atomic_load(&s->entered); /* see notifier.c */
+
 	return (struct wire_reply){
 		.entry_ttl_ms = lifetime_ms(op->pub.volume, ALT_OP_LOOKUP),
-		.attr_ttl_ms = lifetime_ms(op->pub.volume, ALT_OP_GETATTR),
-		.attr_ino = op->pub.node->rec.number,
+		.attr_ttl_ms = quiet ? 0 : lifetime_ms(op->pub.volume, ALT_OP_GETATTR),
+		.attr_ino = number,
 	};
 }
 
@@ -138,14 +141,14 @@ static struct alt_node *dirent_node(struct op *op, struct op_dirent *d)
 }
 
 /* Entries that do not fit any more after a view made them longer are read again: each has its own cookie. */
-static size_t listing_encode(struct op *op, char *out, size_t room, bool deliver)
+static size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, bool deliver)
 {
 	bool plus = op->rq.params.bits & ALT_PARAM_PLUS;
 	size_t used = 0;
 
 	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
 		size_t len = strlen(d->name), size = wire_dirent_size(len, plus);
-		struct wire_reply rp = reply_begin(op);
+		struct wire_reply rp = reply_begin(s, op);
 		struct alt_node *n = NULL;
 
 		if (deliver && used + size <= room) {
@@ -226,7 +229,7 @@ static bool made_shared(struct op *op)
 
 static void answer_success(struct session *s, struct op *op)
 {
-	struct wire_reply rp = reply_begin(op);
+	struct wire_reply rp = reply_begin(s, op);
 	struct alt_file *file = op->pub.r.file;
 	struct alt_node *node = op->pub.r.node;
 	char fixed[WIRE_FIXED_MAX];
@@ -249,7 +252,7 @@ static void answer_success(struct session *s, struct op *op)
 	}
 	if (op->pub.code == ALT_OP_READDIR) {
 		data = op->rq.params.size ? malloc(op->rq.params.size) : NULL;
-		listed = listing_encode(op, data, data ? op->rq.params.size : 0, true);
+		listed = listing_encode(s, op, data, data ? op->rq.params.size : 0, true);
 	}
 	n = wire_encode(&op->rq, &op->pub, &rp, data, listed, fixed, iov);
 	if (session_answer(s, op, iov, n) < 0) {
@@ -280,7 +283,7 @@ static void operation_done(struct op *op)
 	else if (!late)
 		answer_success(s, op);
 	if ((late || op->pub.status < 0) && op->pub.code == ALT_OP_READDIR)
-		listing_encode(op, NULL, 0, false);
+		listing_encode(s, op, NULL, 0, false);
 	if (is_release(op))
 		through_release(s, op->pub.file);
 	if (is_release(op))
@@ -292,6 +295,8 @@ static void serve_operation(struct session *s, struct op *op)
 {
 	int r = op_resolve(op);
 
+	if (!r && !atomic_load(&s->entered) && (op->pub.code == ALT_OP_LOOKUP || op->pub.code == ALT_OP_OPENDIR))
+		atomic_store(&s->entered, true);
 	if (!r && is_release(op) && atomic_exchange(&op->pub.file->released, true))
 		r = -EBADF;
 	if (r < 0) {
