@@ -12,7 +12,9 @@ import shutil
 import signal
 import select
 import socket
+import stat
 import subprocess
+import textwrap
 import time
 
 import pytest
@@ -51,6 +53,69 @@ def run_cli(*args, check=True, timeout=60, **kw):
         raise AssertionError(f"altitude {' '.join(map(str, args))}: exit {done.returncode}\n"
                              f"{done.stdout}{done.stderr}")
     return done
+
+
+USER = 12001
+
+# As root in the new namespace: a /dev of our own, a name for the user (fusermount3 asks for it), then the user's script.
+# The namespace takes every mount with it.
+PRIVATE = """
+set -eu
+mount -t tmpfs -o mode=0755 dev "$1"
+for node in fuse:10:229 null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do
+	IFS=: read -r name major minor <<-END
+	$node
+	END
+	mknod -m 0666 "$1/$name" c "$major" "$minor"
+done
+mkdir "$1/shm" && chmod 1777 "$1/shm"
+ln -s /proc/self/fd "$1/fd"
+cp /etc/passwd "$1/passwd"
+echo "user:x:USER:USER::/:/bin/bash" >>"$1/passwd"
+mount --bind "$1/passwd" /etc/passwd
+mount --bind "$1" /dev
+exec setpriv --reuid USER --regid USER --clear-groups bash -euo pipefail -c "$2"
+""".replace("USER", str(USER))
+
+
+def user_shell(home, dev, env):
+    """run(script): as an ordinary user, in a mount namespace where /dev/fuse is open; home is the user's, dev an empty directory."""
+    helper = shutil.which("fusermount3")
+    if not helper or not os.stat(helper).st_mode & stat.S_ISUID:
+        pytest.skip("no fusermount3 that may mount (package fuse3)")
+    if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("no mount namespaces here")
+    env = dict(env, HOME=str(home), TMPDIR=str(home), USER="user", LOGNAME="user", LC_ALL="C.UTF-8",
+               PATH=f"{BUILD}:/usr/bin:/bin:/usr/sbin:/sbin")
+
+    def run(script, check=True, timeout=120):
+        done = subprocess.run(["unshare", "-m", "--propagation", "private", "bash", "-c", PRIVATE, "private", str(dev),
+                               textwrap.dedent(script)], env=env, text=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+        if check and done.returncode:
+            raise AssertionError(f"exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    probe = run("altitude --version 2>/dev/null || altitude --help >/dev/null", check=False)
+    if probe.returncode:
+        pytest.skip(f"another user cannot run {CLI}: {probe.stderr}")
+    return run
+
+
+def tests_as_user(tmp_path, *tests, timeout=500):
+    """Run tests of this tree once more, as an ordinary user; returns how pytest ended, having been asked for each result."""
+    home, dev = tmp_path / "home", tmp_path / "dev"
+    for path in (home, dev):
+        path.mkdir()
+    os.chown(home, USER, USER)
+    for path in (tmp_path, *list(tmp_path.parents)[:2]):
+        os.chmod(path, 0o755)
+    run = user_shell(home, dev, dict(ENV, ALTITUDE_RUNTIME=str(home)))
+    return run(f"""
+        cd {ROOT}
+        /usr/bin/python3 -B -m pytest -q -rA -p no:cacheprovider --import-mode=importlib -c tests/pytest.ini --rootdir=. \\
+            --confcutdir=. --basetemp="$HOME/t" {" ".join(tests)}
+    """, check=False, timeout=timeout)
 
 
 class Volume:

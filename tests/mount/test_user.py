@@ -5,64 +5,22 @@ import pathlib
 import shutil
 import stat
 import subprocess
-import textwrap
 
 import pytest
 
 import altitude_fixtures
 
-USER = 12001
+USER = altitude_fixtures.USER
 ROOT = altitude_fixtures.ROOT
-
-# As root in the new namespace: a /dev of our own, a name for the user (fusermount3 asks for it), then the user's script.
-# The namespace takes every mount with it.
-PRIVATE = """
-set -eu
-mount -t tmpfs -o mode=0755 dev "$1"
-for node in fuse:10:229 null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do
-	IFS=: read -r name major minor <<-END
-	$node
-	END
-	mknod -m 0666 "$1/$name" c "$major" "$minor"
-done
-mkdir "$1/shm" && chmod 1777 "$1/shm"
-ln -s /proc/self/fd "$1/fd"
-cp /etc/passwd "$1/passwd"
-echo "user:x:USER:USER::/:/bin/bash" >>"$1/passwd"
-mount --bind "$1/passwd" /etc/passwd
-mount --bind "$1" /dev
-exec setpriv --reuid USER --regid USER --clear-groups bash -euo pipefail -c "$2"
-""".replace("USER", str(USER))
 
 
 @pytest.fixture
 def user(place):
     """Run a script as the user; it finds altitude, $TREE, $MNT and $HOME."""
-    helper = shutil.which("fusermount3")
-    if not helper or not os.stat(helper).st_mode & stat.S_ISUID:
-        pytest.skip("no fusermount3 that may mount (package fuse3)")
-    if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("no mount namespaces here")
     home = place.directory("home")
-    for path in (home, place.tree, place.mnt, place.tree / "f"):
+    for path in (home, place.tree, place.mnt, place.tree / "f", place.runtime):
         os.chown(path, USER, USER)
-    os.chown(place.runtime, USER, USER)
-    dev = place.directory("dev")
-    env = dict(place.env, HOME=str(home), TREE=str(place.tree), MNT=str(place.mnt), TMPDIR=str(home), USER="user",
-               LOGNAME="user", PATH=f"{altitude_fixtures.BUILD}:/usr/bin:/bin:/usr/sbin:/sbin", LC_ALL="C.UTF-8")
-
-    def run(script, check=True, timeout=120):
-        done = subprocess.run(["unshare", "-m", "--propagation", "private", "bash", "-c", PRIVATE, "private", str(dev),
-                               textwrap.dedent(script)], env=env, text=True, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
-        if check and done.returncode:
-            raise AssertionError(f"exit {done.returncode}\n{done.stdout}{done.stderr}")
-        return done
-
-    probe = run("altitude --version 2>/dev/null || altitude --help >/dev/null", check=False)
-    if probe.returncode:
-        pytest.skip(f"another user cannot run {altitude_fixtures.CLI}: {probe.stderr}")
-    return run
+    return altitude_fixtures.user_shell(home, place.directory("dev"), dict(place.env, TREE=str(place.tree), MNT=str(place.mnt)))
 
 
 def test_a_user_mounts_works_and_unmounts(place, user):
