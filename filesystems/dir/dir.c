@@ -5,7 +5,7 @@
  *   caller.c  acting as the caller      node.c  reaching a node       names.c  names in a directory
  *   attr.c    attributes                file.c  open files            list.c   listings
  *   xattr.c   extended attributes       lock.c  locks
- *   watch.c   changes made beside the volume    whole.c  how they are heard    events.c  what they say
+ *   watch.c   changes made beside the volume: whole.c and each.c  how they are heard    events.c  what they say
  */
 #include "watch.h"
 
@@ -170,6 +170,7 @@ static const struct alt_filesystem_registration dir_filesystem = {
 	.flags = ALT_FS_UMASK | ALT_FS_ACL | ALT_FS_LOCKS,
 	.mount = dir_mount,
 	.unmount = dir_unmount,
+	.forget = watch_forget,
 	.ops = {
 		[ALT_OP_LOOKUP] = dir_lookup,
 		[ALT_OP_GETATTR] = dir_getattr,

@@ -21,6 +21,12 @@ struct told {
 	const char *name, *new_name;
 };
 
+/* A directory names itself with "." */
+static bool is_itself(const char *name)
+{
+	return !strcmp(name, ".");
+}
+
 static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata *m, struct told *t)
 {
 	char *at = (char *)m + m->metadata_len, *end = (char *)m + m->event_len;
@@ -37,11 +43,15 @@ static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata
 				t->has_self = w->way->key(w, h, &t->self);
 			if (m->mask & FAN_DELETE && !(m->mask & FAN_ONDIR))
 				t->gone = w->way->gone(w, h);
+			if (m->mask & FAN_DELETE_SELF)
+				w->way->ended(w, h);
 			break;
 		case FAN_EVENT_INFO_TYPE_DFID_NAME:
 		case FAN_EVENT_INFO_TYPE_OLD_DFID_NAME:
 			t->has_dir = w->way->key(w, h, &t->dir);
 			t->name = name;
+			if (m->mask & FAN_DELETE_SELF && is_itself(name))
+				w->way->ended(w, h);
 			break;
 		case FAN_EVENT_INFO_TYPE_NEW_DFID_NAME:
 			t->has_new = w->way->key(w, h, &t->new_dir);
@@ -50,12 +60,6 @@ static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata
 		}
 		at += info->hdr.len;
 	}
-}
-
-/* A directory names itself with "." */
-static bool is_itself(const struct told *t)
-{
-	return !strcmp(t->name, ".");
 }
 
 static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata *m)
@@ -68,7 +72,7 @@ static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata
 		return;
 	}
 	if (m->mask & (FAN_CREATE | FAN_DELETE | FAN_RENAME)) {
-		if (t.has_dir && !is_itself(&t))
+		if (t.has_dir && !is_itself(t.name))
 			(t.gone ? alt_notify_delete : alt_notify_entry)(w->alt, t.dir, t.name);
 		if (t.has_new)
 			alt_notify_entry(w->alt, t.new_dir, t.new_name);
@@ -76,9 +80,18 @@ static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata
 	if (m->mask & EVENTS_SELF) {
 		if (t.has_self)
 			alt_notify_node(w->alt, t.self, m->mask & (FAN_MODIFY | FAN_CLOSE_WRITE));
-		else if (t.has_dir && is_itself(&t))
+		else if (t.has_dir && is_itself(t.name))
 			alt_notify_node(w->alt, t.dir, false);
 	}
+}
+
+/* The kernel knows, but the way of hearing may have to. */
+static void event_own(struct dir_watch *w, const struct fanotify_event_metadata *m)
+{
+	struct told t;
+
+	if (m->mask & FAN_DELETE_SELF)
+		told_parse(w, m, &t);
 }
 
 bool events_read(struct dir_watch *w)
@@ -88,12 +101,13 @@ bool events_read(struct dir_watch *w)
 	unsigned count = 0, own = 0;
 
 	for (; n > 0 && FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n), count++) {
+		bool ours = m->pid == w->pid;
+
+		own += ours;
 		if (m->mask & FAN_Q_OVERFLOW)
 			alt_notify_lost(w->alt);
-		else if (m->pid == w->pid)
-			own++;
 		else
-			event_tell(w, m);
+			(ours ? event_own : event_tell)(w, m);
 	}
 	return count > EVENTS_MANY || (count && own == count);
 }

@@ -131,19 +131,21 @@ static int answer_new(struct alt_op *op, uint64_t heard, int fd, int pinned)
 		close(pinned);
 	if (r == 0)
 		r = pinned < 0 ? pin_of_fd(dir_volume(op), fd, &pin) : pin_of_entry(dir_volume(op), pinned, entry, &pin);
-	if (r < 0) {
+	if (r < 0)
 		close(fd);
-		return r;
-	}
-	r = file_set(op, op->r.file, fd, entry->attr.mode, pin);
-	watch_lifetime(dir_volume(op), entry); /* now that it is open */
+	else
+		r = file_set(op, op->r.file, fd, entry->attr.mode, pin);
+	if (r < 0)
+		watch_drop(entry);
+	else
+		watch_lifetime(dir_volume(op), entry); /* now that it is open */
 	return r;
 }
 
 /* What is surely new is the caller's to write, and is opened for that as any file is. */
 static int create_new(struct alt_op *op, uint64_t heard, int dirfd, int flags)
 {
-	bool writes = dir_volume(op)->watch && (flags & O_ACCMODE) != O_RDONLY;
+	bool writes = watch_reopens(dir_volume(op)) && (flags & O_ACCMODE) != O_RDONLY;
 	int made = open_as_caller(op, dirfd, op->p->name, (writes ? (flags & ~(O_ACCMODE | O_TRUNC)) : flags) | O_EXCL), fd;
 
 	if (made < 0 || !writes)

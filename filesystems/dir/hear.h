@@ -17,16 +17,29 @@
 
 struct dir_watch;
 
-/** A way to hear of changes. Functions are called on any thread but key(), gone() and ended(), which are the watch's own. */
+/** A way to hear of changes. key(), gone() and ended() are called by the watch's own thread, others by any. */
 struct hearing {
 	/** Open w->events. Returns NULL, or why it cannot be; end() is called in both cases. */
 	const char *(*begin)(struct dir_watch *w);
 	void (*end)(struct dir_watch *w);
 
+	/**
+	 * From now on each change of what @fd is is heard of, also of the names in a directory. Returns the generation in which
+	 * that is so, or 0 when it cannot be. NULL: all is heard of anyway.
+	 */
+	uint64_t (*mark)(struct dir_watch *w, int fd);
+	/** Whether what was marked in a generation still is. */
+	bool (*holds)(struct dir_watch *w, uint64_t generation);
+	/** The kernel is told of a node by a name (@more), or has forgotten one. May be NULL. */
+	void (*known)(struct dir_watch *w, bool more);
+
 	/** The inode a handle of an event means; false when it is gone, or nothing is remembered of it. */
 	bool (*key)(struct dir_watch *w, struct file_handle *h, struct alt_key *ret);
 	/** Whether a file has no name any more; false when that cannot be known. */
 	bool (*gone)(struct dir_watch *w, struct file_handle *h);
+
+	/** FAN_DELETE_SELF, also by ourselves: the inode is no more. May be NULL. */
+	void (*ended)(struct dir_watch *w, struct file_handle *h);
 
 	/** Open anew what @fd is, unheard: as watch_reopen(). NULL: there is no such thing. */
 	int (*reopen)(struct dir_watch *w, int fd, int flags);
@@ -51,6 +64,6 @@ struct dir_watch {
 /** Read what there is and tell the kernel. Returns whether to rest before the next look. */
 bool events_read(struct dir_watch *w);
 
-extern const struct hearing hearing_whole;
+extern const struct hearing hearing_whole, hearing_each;
 
 #endif

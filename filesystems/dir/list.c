@@ -124,8 +124,10 @@ static bool list_give(struct alt_op *op, int fd, uint64_t heard, const struct di
 	memset(&entry, 0, sizeof(entry));
 	if (entry_fill(dir_volume(op), fd, d->d_name, heard, &entry) < 0)
 		return alt_dirent_add(op, d->d_name, d->d_ino, d->d_type, d->d_off, NULL);
-	return alt_dirent_add(op, d->d_name, entry.key.id, IFTODT(entry.attr.mode), d->d_off,
-			      &entry);
+	if (alt_dirent_add(op, d->d_name, entry.key.id, IFTODT(entry.attr.mode), d->d_off, &entry))
+		return true;
+	watch_drop(&entry);
+	return false;
 }
 
 static int list_read(struct alt_op *op, struct dir_list *list, int fd, uint64_t heard)

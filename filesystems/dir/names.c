@@ -92,7 +92,10 @@ static int make(struct alt_op *op, mode_t type, int (*make)(struct alt_op *op, i
 			return -errno;
 	}
 	r = entry_fill(dir_volume(op), dir->fd, op->p->name, heard, &op->r.entry);
-	return r == 0 && (op->r.entry.attr.mode & S_IFMT) != type ? -ESTALE : r;
+	if (r < 0 || (op->r.entry.attr.mode & S_IFMT) == type)
+		return r;
+	watch_drop(&op->r.entry);
+	return -ESTALE;
 }
 
 int dir_mknod(struct alt_op *op)

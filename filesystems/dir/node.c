@@ -186,6 +186,14 @@ bool pin_is_mappable(struct dir_volume *volume, struct alt_key key)
 	return mappable;
 }
 
+bool pin_is_unlinked(struct dir_volume *volume, struct alt_key key)
+{
+	SCOPED_PIN pin = pin_find(volume, key);
+	struct stat st;
+
+	return pin && fstat(pin->fd, &st) == 0 && !st.st_nlink;
+}
+
 static struct dir_pin *pin_new(struct dir_volume *volume, int fd, struct alt_key key, mode_t mode)
 {
 	struct dir_pin *pin = calloc(1, sizeof(*pin));
@@ -393,28 +401,37 @@ static uint32_t dev_encode(uint32_t major, uint32_t minor)
 	return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
 }
 
-int entry_fill(struct dir_volume *volume, int dirfd, const char *name, uint64_t heard, struct alt_entry *entry)
+static void entry_set(struct alt_entry *entry, const struct statx *x)
 {
-	struct statx x;
-
-	if (statx(dirfd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
-		  STATX_BASIC_STATS | STATX_BTIME, &x) < 0)
-		return -errno;
 	entry->key = (struct alt_key){
-		.id = x.stx_ino, .dev = makedev(x.stx_dev_major, x.stx_dev_minor),
+		.id = x->stx_ino, .dev = makedev(x->stx_dev_major, x->stx_dev_minor),
 	};
 	entry->attr = (struct alt_attr){
-		.ino = x.stx_ino, .size = x.stx_size, .blocks = x.stx_blocks,
-		.atime = time_of(x.stx_atime), .mtime = time_of(x.stx_mtime),
-		.ctime = time_of(x.stx_ctime),
-		.mode = x.stx_mode, .nlink = x.stx_nlink, .uid = x.stx_uid, .gid = x.stx_gid,
-		.rdev = dev_encode(x.stx_rdev_major, x.stx_rdev_minor), .blksize = x.stx_blksize,
+		.ino = x->stx_ino, .size = x->stx_size, .blocks = x->stx_blocks,
+		.atime = time_of(x->stx_atime), .mtime = time_of(x->stx_mtime),
+		.ctime = time_of(x->stx_ctime),
+		.mode = x->stx_mode, .nlink = x->stx_nlink, .uid = x->stx_uid, .gid = x->stx_gid,
+		.rdev = dev_encode(x->stx_rdev_major, x->stx_rdev_minor), .blksize = x->stx_blksize,
 	};
-	if (x.stx_mask & STATX_BTIME)
-		entry->attr.btime = time_of(x.stx_btime);
-	entry->data = NULL;
-	entry->entry_ttl_ms = watch_ttl(volume, heard);
-	entry->attr_ttl_ms = ALT_TTL_DEFAULT;
-	watch_lifetime(volume, entry);
+	if (x->stx_mask & STATX_BTIME)
+		entry->attr.btime = time_of(x->stx_btime);
+}
+
+int entry_fill(struct dir_volume *volume, int dirfd, const char *name, uint64_t heard, struct alt_entry *entry)
+{
+	struct watch_look look;
+	struct statx x;
+	int r = watch_look(volume, dirfd, name, &look);
+
+	if (r < 0)
+		return r;
+	if (statx(look.fd, look.name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+		  STATX_BASIC_STATS | STATX_BTIME, &x) < 0)
+		r = -errno;
+	watch_looked(dirfd, &look);
+	if (r < 0)
+		return r;
+	entry_set(entry, &x);
+	watch_remember(volume, heard, look.heard, entry);
 	return 0;
 }

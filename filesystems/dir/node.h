@@ -39,6 +39,7 @@ struct dir_pin {
 	pthread_mutex_t lock;
 	struct lock_owner *owners;       /* [lock] who has byte-range locks, lock.c */
 	_Atomic unsigned mappable;       /* opens for reading and writing, watch.c */
+	_Atomic uint64_t heard;          /* since when each change is heard of, watch.c; 0: not asked yet */
 };
 
 struct dir_volume {
@@ -108,6 +109,9 @@ void pin_uncache(struct dir_volume *volume, struct alt_key key);
 
 /** Whether the file of this key is open for reading and writing. */
 bool pin_is_mappable(struct dir_volume *volume, struct alt_key key);
+
+/** Whether the file of this key is in use and has no name any more. */
+bool pin_is_unlinked(struct dir_volume *volume, struct alt_key key);
 
 /** Empty the cache, so that a volume can end. */
 void pin_uncache_all(struct dir_volume *volume);

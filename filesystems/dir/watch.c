@@ -22,6 +22,76 @@
 
 /* ---- lifetimes ---- */
 
+static bool is_heard(struct dir_watch *w, uint64_t heard)
+{
+	return heard && (!w->way->mark || w->way->holds(w, heard));
+}
+
+uint64_t watch_names(struct dir_pin *dir)
+{
+	struct dir_watch *w = dir->volume->watch;
+	uint64_t heard;
+
+	if (!w || dir->key.dev != w->dev)
+		return 0;
+	if (!w->way->mark)
+		return 1;
+	heard = atomic_load(&dir->heard);
+	if (is_heard(w, heard))
+		return heard;
+	heard = w->way->mark(w, dir->fd);
+	atomic_store(&dir->heard, heard);
+	return heard;
+}
+
+uint32_t watch_ttl(const struct dir_volume *volume, uint64_t heard)
+{
+	return !volume->watch || is_heard(volume->watch, heard) ? ALT_TTL_DEFAULT : ALT_TTL_NONE;
+}
+
+/* Mark and look are to meet the same inode, so it is held by a descriptor; without one it is looked at unheard. */
+int watch_look(const struct dir_volume *volume, int dirfd, const char *name, struct watch_look *ret)
+{
+	struct dir_watch *w = volume->watch;
+
+	*ret = (struct watch_look){ .fd = dirfd, .name = name, .heard = w != NULL };
+	if (!w || !w->way->mark)
+		return 0;
+	if (*name) {
+		int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+		if (fd < 0 && errno == ENOENT)
+			return -ENOENT;
+		ret->heard = 0;
+		if (fd < 0)
+			return 0;
+		ret->fd = fd;
+		ret->name = "";
+	}
+	ret->heard = w->way->mark(w, ret->fd);
+	return 0;
+}
+
+void watch_looked(int dirfd, struct watch_look *look)
+{
+	if (look->fd != dirfd)
+		close(look->fd);
+}
+
+void watch_remember(struct dir_volume *volume, uint64_t names, uint64_t heard, struct alt_entry *entry)
+{
+	struct dir_watch *w = volume->watch;
+
+	entry->data = NULL;
+	entry->entry_ttl_ms = watch_ttl(volume, names);
+	entry->attr_ttl_ms = watch_ttl(volume, heard);
+	watch_lifetime(volume, entry);
+	if (names && w && w->way->known) {
+		w->way->known(w, true);
+		entry->data = w;
+	}
+}
+
 void watch_lifetime(struct dir_volume *volume, struct alt_entry *entry)
 {
 	const struct dir_watch *w = volume->watch;
@@ -32,6 +102,24 @@ void watch_lifetime(struct dir_volume *volume, struct alt_entry *entry)
 		entry->entry_ttl_ms = entry->attr_ttl_ms = ALT_TTL_NONE;
 	else if (S_ISREG(entry->attr.mode) && pin_is_mappable(volume, entry->key))
 		entry->attr_ttl_ms = ALT_TTL_NONE;
+}
+
+void watch_drop(struct alt_entry *entry)
+{
+	struct dir_watch *w = entry->data;
+
+	if (w)
+		w->way->known(w, false);
+	entry->data = NULL;
+}
+
+void watch_forget(struct alt_volume *volume, struct alt_key key, void *data)
+{
+	struct dir_watch *w = data;
+
+	(void)volume;
+	(void)key;
+	w->way->known(w, false);
 }
 
 /* Attributes first stop to be remembered, then those that are remembered are taken back: nothing slips between. */
@@ -52,23 +140,14 @@ void watch_mappable_ends(struct dir_pin *pin)
 		alt_notify_node(w->alt, pin->key, false);
 }
 
+bool watch_reopens(const struct dir_volume *volume)
+{
+	return volume->watch && volume->watch->way->reopen;
+}
+
 int watch_reopen(const struct dir_volume *volume, int fd, int flags)
 {
-	struct dir_watch *w = volume->watch;
-
-	return w && w->way->reopen ? w->way->reopen(w, fd, flags) : -EOPNOTSUPP;
-}
-
-uint64_t watch_names(struct dir_pin *dir)
-{
-	const struct dir_watch *w = dir->volume->watch;
-
-	return w && dir->key.dev == w->dev;
-}
-
-uint32_t watch_ttl(const struct dir_volume *volume, uint64_t heard)
-{
-	return volume->watch && !heard ? ALT_TTL_NONE : ALT_TTL_DEFAULT;
+	return watch_reopens(volume) ? volume->watch->way->reopen(volume->watch, fd, flags) : -EOPNOTSUPP;
 }
 
 /* ---- what is mounted below ---- */
@@ -123,16 +202,41 @@ static void *watch_main(void *arg)
 
 /* ---- beginning and end ---- */
 
-static void watch_free(struct dir_watch *w)
+static void way_end(struct dir_watch *w)
 {
-	const int fds[] = { w->events, w->mounts, w->stop };
-
 	if (w->way)
 		w->way->end(w);
-	for (int i = 0; i < 3; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	if (w->events >= 0)
+		close(w->events);
+	w->way = NULL;
+	w->own = NULL;
+	w->events = -1;
+}
+
+static void watch_free(struct dir_watch *w)
+{
+	way_end(w);
+	if (w->mounts >= 0)
+		close(w->mounts);
+	if (w->stop >= 0)
+		close(w->stop);
 	free(w);
+}
+
+/* The first that can be; NULL, or why the last cannot. */
+static const char *way_choose(struct dir_watch *w)
+{
+	static const struct hearing *const ways[] = { &hearing_whole, &hearing_each };
+	const char *why = NULL;
+
+	for (size_t i = !w->volume->privileged; i < sizeof(ways) / sizeof(*ways); i++) {
+		way_end(w);
+		w->way = ways[i];
+		why = w->way->begin(w);
+		if (!why)
+			break;
+	}
+	return why;
 }
 
 /* NULL, or why it cannot be. */
@@ -146,8 +250,7 @@ static const char *watch_open(struct dir_watch *w)
 	if (fstat(w->volume->root->fd, &st) < 0 || !realpath(fd_path(w->volume->root->fd).text, w->root))
 		return strerror(errno);
 	w->dev = st.st_dev;
-	w->way = &hearing_whole;
-	why = w->way->begin(w);
+	why = way_choose(w);
 	if (why)
 		return why;
 	w->mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
@@ -160,11 +263,9 @@ static const char *watch_open(struct dir_watch *w)
 
 void watch_start(struct dir_volume *volume, struct alt_volume *alt, const char *root)
 {
-	struct dir_watch *w = volume->privileged ? calloc(1, sizeof(*w)) : NULL;
+	struct dir_watch *w = calloc(1, sizeof(*w));
 	const char *why = "no memory";
 
-	if (!volume->privileged)
-		return; /* as its man page says: only root may hear of changes */
 	if (w) {
 		w->volume = volume;
 		w->alt = alt;

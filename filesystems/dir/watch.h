@@ -10,15 +10,12 @@
 #include "node.h"
 
 /**
- * Begin to hear. When it cannot be (no right to, or another kind of file system) the volume goes on without: nothing is
- * then remembered, and one line in the log says why. A user's server may not, and says nothing.
+ * Begin to hear: root of the whole file system, others of what is remembered. When it cannot be (another kind of file system)
+ * the volume goes on without: nothing is then remembered, and one line in the log says why.
  * @root  the directory's path, as the user gave it
  */
 void watch_start(struct dir_volume *volume, struct alt_volume *alt, const char *root);
 void watch_stop(struct dir_volume *volume);
-
-/** An answer about @entry: shorten the lifetimes of what would change unheard. */
-void watch_lifetime(struct dir_volume *volume, struct alt_entry *entry);
 
 /**
  * The names of a directory are about to be looked at. Not 0 when each change of them is heard of from now on, so that they,
@@ -29,11 +26,38 @@ uint64_t watch_names(struct dir_pin *dir);
 /** The lifetime of what was looked at since @heard was said of it. */
 uint32_t watch_ttl(const struct dir_volume *volume, uint64_t heard);
 
+/** How an inode is looked at, so that no change of it after that is missed. */
+struct watch_look {
+	int fd;                      /* for statx(2), with... */
+	const char *name;
+	uint64_t heard;              /* of its attributes, as from watch_names() */
+};
+
+/** Begin to look at @name in @dirfd ("" for @dirfd itself). Returns 0 or -errno; then it is over. */
+int watch_look(const struct dir_volume *volume, int dirfd, const char *name, struct watch_look *ret);
+/** It was looked at: give back what that took. */
+void watch_looked(int dirfd, struct watch_look *look);
+
+/**
+ * Set the lifetimes of an answer, and data when the kernel gets to know the node by it.
+ * @names  what was heard of the directory it has its name in; 0: it is not asked by a name
+ * @heard  of its own attributes
+ */
+void watch_remember(struct dir_volume *volume, uint64_t names, uint64_t heard, struct alt_entry *entry);
+/** That of a file which may have been opened since: shorten it. */
+void watch_lifetime(struct dir_volume *volume, struct alt_entry *entry);
+/** It is not answered after all. */
+void watch_drop(struct alt_entry *entry);
+/** The kernel has forgotten a node; its data comes back. */
+void watch_forget(struct alt_volume *volume, struct alt_key key, void *data);
+
 /** A file is opened for reading and writing, so that it can be mapped; @fresh: it was made by this. */
 void watch_mappable_begins(struct dir_pin *pin, bool fresh);
 /** Such an open is over. */
 void watch_mappable_ends(struct dir_pin *pin);
 
+/** Whether there is a mount whose writes are not reported. */
+bool watch_reopens(const struct dir_volume *volume);
 /**
  * Open the file that @fd is anew, in the mount whose writes are not reported, with the server's rights.
  * Returns a descriptor, -EOPNOTSUPP when there is no such mount, or -errno.
