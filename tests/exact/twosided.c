@@ -96,6 +96,7 @@ static void fail(const char *format, ...)
 
 static uint64_t stale;          /* answers ESTALE above */
 static bool alone;              /* each change is made when both sides are the same */
+static bool root;               /* others keep their own rights to what they made, or would lose their way */
 
 /*
  * What a native file system answers when two work on the same names. Anything else is told. One answer more is due to the
@@ -173,6 +174,18 @@ static void change_mapped(const struct side *s, const char *name)
 	close(fd);
 }
 
+static mode_t pick_mode(void)
+{
+	return (root ? 0600 : 0700) | pick(0100);
+}
+
+static int change_owner(const struct side *s, const char *name)
+{
+	uid_t uid = pick(3), gid = pick(3);
+
+	return fchownat(s->fd, name, root ? uid : getuid(), root ? gid : getgid(), AT_SYMLINK_NOFOLLOW);
+}
+
 /* As the kernel has them: a version, then tag, permissions and id of each entry. */
 static void change_acl(const char *path, bool named)
 {
@@ -180,6 +193,8 @@ static void change_acl(const char *path, bool named)
 		2, { { 1, 6, -1 }, { 2, 4, 1234 }, { 4, 4, -1 }, { 0x10, 4, -1 }, { 0x20, 0, -1 } }
 	};
 
+	if (!root)
+		acl.e[0].perm = 7;
 	if (!named) {
 		acl.e[1] = acl.e[2];
 		acl.e[2] = acl.e[4];
@@ -248,8 +263,8 @@ static unsigned change(int which, bool shared)
 		return around(a);
 	case 18:
 		remember(which, "chmod and chown %s", one);
-		judge(which, "chmod", fchmodat(s->fd, one, 0600 | pick(0100), 0));
-		judge(which, "chown", fchownat(s->fd, one, pick(3), pick(3), AT_SYMLINK_NOFOLLOW));
+		judge(which, "chmod", fchmodat(s->fd, one, pick_mode(), 0));
+		judge(which, "chown", change_owner(s, one));
 		return ALL;
 	case 19:
 		remember(which, "times of %s", one);
@@ -392,7 +407,7 @@ static unsigned kept_change(int which)
 			fail("pwrite: %s", strerror(errno));
 		break;
 	default:
-		if (fchmod(k->fd[which], 0600 | pick(0100)) < 0)
+		if (fchmod(k->fd[which], pick_mode()) < 0)
 			fail("fchmod: %s", strerror(errno));
 	}
 	return ALL;
@@ -643,6 +658,7 @@ int main(int argc, char **argv)
 		if (sides[i].fd < 0)
 			fail("%s: %s", sides[i].path, strerror(errno));
 	}
+	root = geteuid() == 0;
 	seed = random_state = strtoull(argv[optind + 2], NULL, 10);
 	count = strtoull(argv[optind + 3], NULL, 10);
 	umask(022);
