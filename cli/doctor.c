@@ -178,24 +178,34 @@ static void check_limits(void)
 	}
 }
 
-/* What file system dir does to hear of changes made beside a volume. */
-static void check_changes(void)
+/* Whether it is allowed, with @more flags, to hear as file system dir does. */
+static bool hears(unsigned more)
 {
-	const char *what = "changes below";
-	int fd = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_REPORT_FID | FAN_CLOEXEC, O_RDONLY);
-	char text[200];
+	int fd = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_CLOEXEC | more, O_RDONLY), saved = errno;
 
-	if (geteuid() != 0) {
-		note(what, "a user's servers do not hear of them: names and attributes are asked for each time; root's do");
-	} else if (fd < 0) {
-		snprintf(text, sizeof text, "not heard of (%s), and asked for each time: this needs CAP_SYS_ADMIN and fanotify",
-			 strerror(errno));
-		note(what, text);
-	} else {
-		fine(what, "heard of on ext4, XFS, Btrfs, F2FS and tmpfs: names and attributes are remembered");
-	}
 	if (fd >= 0)
 		close(fd);
+	errno = saved;
+	return fd >= 0;
+}
+
+/* What file system dir does to hear of changes made beside a volume: only who has CAP_SYS_ADMIN has no limit of marks. */
+static void check_changes(void)
+{
+	const char *what = "changes below", *where = "ext4, XFS, Btrfs, F2FS and tmpfs";
+	char text[200], most[32];
+
+	if (!hears(0)) {
+		snprintf(text, sizeof text, "not heard of (%s), and asked for each time: this needs fanotify and Linux 5.17", strerror(errno));
+		note(what, text);
+	} else if (geteuid() == 0 && hears(FAN_UNLIMITED_MARKS)) {
+		snprintf(text, sizeof text, "heard of on %s: names and attributes are remembered", where);
+		fine(what, text);
+	} else {
+		snprintf(text, sizeof text, "heard of on %s, of up to %s files and directories (fs.fanotify.max_user_marks)", where,
+			 file_line("/proc/sys/fs/fanotify/max_user_marks", most, sizeof most));
+		fine(what, text);
+	}
 }
 
 static void check_runtime(void)

@@ -79,7 +79,7 @@ exec setpriv --reuid USER --regid USER --clear-groups bash -euo pipefail -c "$2"
 
 
 def user_shell(home, dev, env):
-    """run(script): as an ordinary user, in a mount namespace where /dev/fuse is open; home is the user's, dev an empty directory."""
+    """run(script): as an ordinary user, where /dev/fuse is open to all; home is the user's, dev an empty directory."""
     helper = shutil.which("fusermount3")
     if not helper or not os.stat(helper).st_mode & stat.S_ISUID:
         pytest.skip("no fusermount3 that may mount (package fuse3)")

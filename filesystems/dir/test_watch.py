@@ -208,7 +208,7 @@ def test_a_mapped_write_above_changes_the_times(pair):
 
 
 def test_the_first_step_into_a_volume_is_not_refused_while_it_changes(mount, tmp_path):
-    """The kernel made up a root that nobody may enter, and a notice of the root made it throw away the answer with the true one."""
+    """The kernel made up a root that nobody may enter, and a notice made it throw away the answer with the true one."""
     tree = tmp_path / "busy"
     tree.mkdir()
     (tree / "file").write_text("x")

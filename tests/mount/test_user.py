@@ -95,6 +95,12 @@ def test_signals_and_dead_mounts_of_a_user(place, user):
     place.nothing_left()
 
 
+def test_the_doctor_tells_a_user_how_much_is_heard(user):
+    line, = [line for line in user("altitude doctor || true").stdout.splitlines() if "changes below" in line]
+    most = pathlib.Path("/proc/sys/fs/fanotify/max_user_marks").read_text().strip()
+    assert line.split()[0] == "ok" and f"of up to {most} files and directories" in line, line
+
+
 def test_only_root_adds_a_point(place, user):
     done = user("""
         altitude mount dir:"$TREE" "$MNT"
