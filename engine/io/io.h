@@ -254,6 +254,11 @@ struct notice *notices_take(struct alt_volume *v); /* waits; to be freed; NULL a
 void notice_all(struct alt_volume *v, bool data);
 /* Number of the node in slot @i, 0 for none; false when there is no such slot: to walk all of them. */
 bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number);
+/*
+ * Names of chain @i, as notices of entries, to be freed; to walk all of them. One that is there from the walk's beginning to its
+ * end is in it. False when there is no such chain; -ENOMEM in *error: nothing was done, it may be tried again.
+ */
+bool names_at(struct alt_volume *v, size_t i, struct notice **ret, int *error);
 struct alt_node *node_find(struct alt_volume *v, struct alt_key key);   /* counted, or NULL */
 
 /* Nodes. */

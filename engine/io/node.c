@@ -326,6 +326,43 @@ bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number)
 	return there;
 }
 
+static void notices_free_chain(struct notice *n)
+{
+	for (struct notice *next; n; n = next) {
+		next = n->next;
+		free(n);
+	}
+}
+
+/* When the table grows, what is in a chain stays there or goes to one further on. */
+bool names_at(struct alt_volume *v, size_t i, struct notice **ret, int *error)
+{
+	struct notice *first = NULL;
+	bool there;
+
+	*error = 0;
+	pthread_rwlock_rdlock(&v->tree);
+	there = i < v->name_buckets;
+	for (struct io_name *name = there ? v->by_name[i] : NULL; name && !*error; name = name->hash_next) {
+		struct notice *n = malloc(sizeof *n + strlen(name->text) + 1);
+
+		if (!n) {
+			*error = -ENOMEM;
+			continue;
+		}
+		*n = (struct notice){ .next = first, .kind = NOTICE_ENTRY, .number = name->parent->rec.number };
+		strcpy(n->name, name->text);
+		first = n;
+	}
+	pthread_rwlock_unlock(&v->tree);
+	if (*error) {
+		notices_free_chain(first);
+		first = NULL;
+	}
+	*ret = first;
+	return there;
+}
+
 struct alt_node *node_child(struct alt_node *dir, const char *text)
 {
 	struct alt_volume *v = dir->volume;

@@ -425,6 +425,45 @@ static void a_directory_stays_while_its_children_are_known(void **state)
 	assert_int_equal(v->name_count, 0);
 }
 
+/* The walk, with the table growing in the middle of it. */
+static void a_walk_has_each_name_that_stays(void **state)
+{
+	struct alt_node *first[50], *more[400];
+	unsigned seen[50] = { 0 }, count = 0;
+	struct notice *n, *next;
+	size_t buckets;
+	char name[16];
+	int error;
+
+	for (int i = 0; i < 50; i++) {
+		snprintf(name, sizeof(name), "first%d", i);
+		first[i] = file_in(v->root, name, 100 + i);
+	}
+	buckets = v->name_buckets;
+	for (size_t i = 0; names_at(v, i, &n, &error); i++) {
+		assert_int_equal(error, 0);
+		for (; i == buckets / 2 && count < 400; count++) {
+			snprintf(name, sizeof(name), "more%u", count);
+			more[count] = file_in(v->root, name, 1000 + count);
+		}
+		for (; n; n = next) {
+			next = n->next;
+			assert_int_equal(n->number, IO_ROOT_ID);
+			assert_int_equal(n->kind, NOTICE_ENTRY);
+			if (!strncmp(n->name, "first", 5))
+				seen[atoi(n->name + 5)]++;
+			free(n);
+		}
+	}
+	assert_true(v->name_buckets > buckets);
+	for (int i = 0; i < 50; i++)
+		assert_true(seen[i] > 0);
+	for (int i = 0; i < 50; i++)
+		node_forget(v, alt_node_number(first[i]), 1);
+	for (int i = 0; i < 400; i++)
+		node_forget(v, alt_node_number(more[i]), 1);
+}
+
 static void a_deep_chain_goes_without_recursion(void **state)
 {
 	struct alt_node *n = v->root, *next;
@@ -663,6 +702,7 @@ int main(void)
 		test_case(a_count_from_outside_is_not_trusted),
 		test_case(a_number_is_not_used_twice),
 		test_case(a_directory_stays_while_its_children_are_known),
+		test_case(a_walk_has_each_name_that_stays),
 		test_case(a_deep_chain_goes_without_recursion),
 		test_case(a_file_with_many_names_gives_them_all_back),
 		test_case(lookups_and_forgets_of_the_same_nodes_race_and_the_counts_are_right),

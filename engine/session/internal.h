@@ -34,6 +34,7 @@ struct session {
 	_Atomic uint32_t client;         /* and whose it was */
 	_Atomic int alone;               /* 1 + the slot of the one that is not to be woken in vain for, 0: all wait */
 	int cpu_of[HERD_MAX];            /* -1: a spare, anywhere */
+	_Atomic bool epochs;             /* the kernel can forget all names at once: Linux 6.16 */
 	_Atomic bool entered;            /* somebody was let into the root, see notifier.c */
 	pthread_t monitor, clock, notifier;
 	bool has_monitor, has_clock, has_notifier;

@@ -11,6 +11,29 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define AGAIN_US 10000u          /* without memory */
+
+/*
+ * Without epochs each name is taken back. What is not there has no name here, but goes with the name of the directory it is not
+ * in; in the root, which has none, nothing of the kind is remembered.
+ */
+static void send_names(struct session *s)
+{
+	struct notice *n, *next;
+	int error;
+
+	for (size_t i = 0; names_at(s->volume, i, &n, &error); i += !error) {
+		for (; n; n = next) {
+			next = n->next;
+			session_invalidate_entry(s, n->number, n->name);
+			free(n);
+		}
+		if (error)
+			usleep(AGAIN_US);
+	}
+}
 
 static void send_all(struct session *s, bool data)
 {
@@ -18,7 +41,10 @@ static void send_all(struct session *s, bool data)
 	struct iovec iov = { out, wire_notify_epoch(out) };
 	uint64_t number;
 
-	session_send(s, &iov, 1);
+	if (atomic_load(&s->epochs))
+		session_send(s, &iov, 1);
+	else
+		send_names(s);
 	session_invalidate_node(s, IO_ROOT_ID, data);
 	for (uint32_t i = 0; node_at(s->volume, i, &number); i++)
 		if (number)

@@ -61,6 +61,7 @@ static void serve_init(struct session *s, const struct wire_request *rq)
 	/* Depth 1: the files below may not lie on another stacked file system, and one may be stacked on us. */
 	if (s->fd >= 0 && s->volume->passthrough && !no_open && geteuid() == 0)
 		want |= FUSE_PASSTHROUGH;
+	atomic_store(&s->epochs, rq->init.minor >= WIRE_MINOR_EPOCHS);
 	a.flags = rq->init.flags & want;
 	if (a.flags & FUSE_PASSTHROUGH)
 		a.max_stack_depth = 1;
@@ -273,8 +274,9 @@ static void operation_done(struct op *op)
 	struct session *s = op->done_arg;
 	bool late = atomic_exchange(&op->answered, 1);
 
-	/* A name that is not there is remembered as well, where names are. */
-	if (op->pub.code == ALT_OP_LOOKUP && op->pub.status == -ENOENT && lifetime_ms(op->pub.volume, ALT_OP_LOOKUP)) {
+	/* A name that is not there is remembered as well, where names are, if it can be taken back with all others (notifier.c). */
+	if (op->pub.code == ALT_OP_LOOKUP && op->pub.status == -ENOENT && lifetime_ms(op->pub.volume, ALT_OP_LOOKUP) &&
+	    (op->pub.node->rec.number != IO_ROOT_ID || atomic_load(&s->epochs) || op->pub.volume->ttl_given)) {
 		op->pub.status = 0;
 		memset(&op->pub.r, 0, sizeof op->pub.r);
 	}

@@ -44,9 +44,9 @@ static size_t files(void)
 	return live.files;
 }
 
-static void init(void)
+static void init_of(uint32_t minor)
 {
-	uint64_t u = send_fixed(INIT, 0, fuse_init_in, .major = 7, .minor = 45, .max_readahead = 131072,
+	uint64_t u = send_fixed(INIT, 0, fuse_init_in, .major = 7, .minor = minor, .max_readahead = 131072,
 				.flags = FUSE_INIT_EXT | FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_POSIX_LOCKS);
 	const struct fuse_init_out *out;
 
@@ -58,6 +58,11 @@ static void init(void)
 	assert_true(out->flags & FUSE_MAX_PAGES);
 	assert_false(out->flags & FUSE_POSIX_LOCKS); /* mem has none of its own: the kernel keeps them */
 	assert_false(out->flags2); /* what was not offered is not taken */
+}
+
+static void init(void)
+{
+	init_of(45);
 }
 
 struct made { uint64_t node, fh; };
@@ -198,6 +203,48 @@ static void names_are_in_directories_alone(void **state)
 	release(f);
 }
 
+static int look_for_nothing(uint64_t dir)
+{
+	return k_wait(&k, k_send(&k, FUSE_LOOKUP, dir, "nothing", 8, NULL, 0));
+}
+
+/* What is not in the root cannot be taken back by a kernel without epochs (Linux 6.15). */
+static void what_is_not_there_is_remembered_if_it_can_be_taken_back(void **state)
+{
+	uint64_t u, dir;
+	struct fuse_mkdir_in in = { .mode = 0755 };
+
+	(void)state;
+	alt_volume_set_watched(k.volume, true);
+	init_of(43);
+	assert_int_equal(look_for_nothing(FUSE_ROOT_ID), -ENOENT);
+	u = k_send(&k, FUSE_MKDIR, FUSE_ROOT_ID, &in, sizeof(in), "dir", 4);
+	assert_int_equal(k_wait(&k, u), 0);
+	dir = ((const struct fuse_entry_out *)k_body(&k, u, sizeof(struct fuse_entry_out)))->nodeid;
+	assert_int_equal(look_for_nothing(dir), 0);
+	init_of(44);
+	assert_int_equal(look_for_nothing(FUSE_ROOT_ID), 0);
+}
+
+/* See notifier.c: what the kernel made up is not to be mistaken for it. */
+static void the_root_is_not_remembered_before_somebody_was_let_in(void **state)
+{
+	uint64_t u;
+
+	(void)state;
+	alt_volume_set_watched(k.volume, true);
+	init();
+	for (int in = 0; in < 2; in++) {
+		const struct fuse_attr_out *out;
+
+		u = send_fixed(GETATTR, FUSE_ROOT_ID, fuse_getattr_in, .getattr_flags = 0);
+		assert_int_equal(k_wait(&k, u), 0);
+		out = k_body(&k, u, sizeof(*out));
+		assert_int_equal(out->attr_valid > 0, in);
+		look_for_nothing(FUSE_ROOT_ID);
+	}
+}
+
 static void what_is_no_message_is_answered_or_dropped(void **state)
 {
 	struct fuse_in_header h = { .len = sizeof(h), .opcode = FUSE_LOOKUP, .unique = ++k.unique, .nodeid = 1 };
@@ -314,6 +361,8 @@ int main(void)
 		over_mem(what_is_told_is_counted_and_forgotten),
 		over_mem(a_handle_is_no_ones_but_its_files),
 		over_mem(names_are_in_directories_alone),
+		over_mem(what_is_not_there_is_remembered_if_it_can_be_taken_back),
+		over_mem(the_root_is_not_remembered_before_somebody_was_let_in),
 		over_mem(what_is_no_message_is_answered_or_dropped),
 		over_mem(an_interrupt_ends_what_is_pended),
 		over_mem(an_interrupt_that_comes_too_late_changes_nothing),

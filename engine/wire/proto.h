@@ -17,6 +17,7 @@
 
 #define WIRE_MAJOR 7
 #define WIRE_MINOR 45
+#define WIRE_MINOR_EPOCHS 44     /* FUSE_NOTIFY_INC_EPOCH */
 
 #ifndef FUSE_STATX
 #define FUSE_STATX 52
