@@ -15,7 +15,8 @@
  * by the number of the generation.
  *
  * Our own changes are told by the process, as for root: of others the number is withheld. That counts for data as well, as all
- * of a user's goes through the server.
+ * of a user's goes through the server. inotify(7), which is there where fanotify is not, cannot tell them: what was made through
+ * the volume would be forgotten at once, and with it the path of who has stepped into it (getcwd(2) is then refused).
  */
 #include "hear.h"
 
@@ -55,7 +56,8 @@ struct each {
 	_Atomic size_t known;        /* nodes the kernel was told of by a name */
 	pthread_mutex_t lock;
 	struct marked **table;       /* [lock] */
-	size_t buckets, count;       /* [lock] */
+	size_t buckets;              /* [lock] */
+	_Atomic size_t count;        /* written under lock */
 	bool poor;                   /* [lock] there were no more marks; said once */
 	int64_t renewed_ms;          /* [lock] when there were none last */
 	struct handle ended[ENDED];  /* the watch's thread alone */
@@ -246,8 +248,10 @@ static bool mark_add(struct dir_watch *w, int fd, mode_t mode)
 
 	if (fanotify_mark(w->events, FAN_MARK_ADD, events, AT_FDCWD, fd_path(fd).text) == 0)
 		return true;
-	if (errno == ENOSPC)
+	if (errno == ENOSPC) {
 		marks_out(w);
+		errno = ENOSPC;
+	}
 	return false;
 }
 
@@ -274,15 +278,24 @@ static bool each_holds(struct dir_watch *w, uint64_t generation)
 	return generation == atomic_load(&((struct each *)w->own)->generation);
 }
 
+static bool mostly_idle(const struct each *own)
+{
+	return atomic_load(&own->count) > 2 * atomic_load(&own->known) + IDLE_MOST;
+}
+
 static void each_known(struct dir_watch *w, bool more)
 {
 	struct each *own = w->own;
-	size_t known = more ? atomic_fetch_add(&own->known, 1) + 1 : atomic_fetch_sub(&own->known, 1) - 1;
 
-	if (more)
+	if (more) {
+		atomic_fetch_add(&own->known, 1);
+		return;
+	}
+	atomic_fetch_sub(&own->known, 1);
+	if (!mostly_idle(own))
 		return;
 	pthread_mutex_lock(&own->lock);
-	if (own->count > 2 * known + IDLE_MOST)
+	if (mostly_idle(own))
 		renew_locked(w);
 	pthread_mutex_unlock(&own->lock);
 }
@@ -340,7 +353,10 @@ static const char *each_begin(struct dir_watch *w)
 	w->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_NONBLOCK | FAN_CLOEXEC, O_RDONLY);
 	if (w->events < 0)
 		return errno == EPERM ? "fanotify is not open to users" : strerror(errno);
-	return each_mark(w, w->volume->root->fd) ? NULL : "the directory itself cannot be marked";
+	/* What the directory itself lacks, what is in it may have, now or later. */
+	if (!each_mark(w, w->volume->root->fd) && errno != EACCES && errno != ENOSPC && errno != ENOMEM)
+		return strerror(errno);
+	return NULL;
 }
 
 static void each_end(struct dir_watch *w)

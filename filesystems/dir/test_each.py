@@ -251,8 +251,8 @@ def test_without_marks_nothing_is_stale_and_one_line_says_why(tmp_path):
         done
         altitude unmount mnt
         wait $server
-    """), "limit", str(tmp_path)], text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=dict(fixtures.ENV, ALTITUDE_RUNTIME=str(tmp_path / "run"), PATH=f"{fixtures.BUILD}:{os.environ['PATH']}"), timeout=120)
+    """), "limit", str(tmp_path)], text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
+        env=dict(fixtures.ENV, ALTITUDE_RUNTIME=str(tmp_path / "run"), PATH=f"{fixtures.BUILD}:{os.environ['PATH']}"))
     if "Operation not permitted" in done.stderr and not (tmp_path / "said").exists():
         pytest.skip(f"no user namespaces here: {done.stderr}")
     assert machine.read_text() == before, "this was to be the namespace's own"

@@ -227,17 +227,25 @@ def test_the_first_step_into_a_volume_is_not_refused_while_it_changes(mount, tmp
 def test_lost_events_are_an_epoch_not_a_stale_view(pair):
     volume, tree = pair
     names = [f"n{n}" for n in range(200)]
-    for name in names:
-        assert look(volume.mnt / name) is None
+    others = [f"o{n}" for n in range(200)]
+    for name in others:
+        (tree / name).write_text("")
+    for name in names + others:
+        look(volume.mnt / name)
     os.kill(volume.pid, 19)                     # SIGSTOP: nobody takes the events
     try:
         for n in range(40000):                  # more than a queue of fanotify holds (16384)
             os.close(os.open(tree / f"many{n}", os.O_CREAT | os.O_WRONLY))
-        for name in names:
+        for name in others:                     # the end of these is not heard of
+            os.unlink(tree / name)
+        for name in others + names:
             (tree / name).write_text(name)
     finally:
         os.kill(volume.pid, 18)
-    for name in names:
+    for name in names + others:
+        until(lambda: look(volume.mnt / name), look(tree / name))
+    for name in names + others:
+        (tree / name).write_text("once more")
         until(lambda: look(volume.mnt / name), look(tree / name))
 
 

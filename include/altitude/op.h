@@ -115,7 +115,8 @@ struct alt_key {
  * NULL; entry_ttl_ms says for how long. It has no node: r.node stays NULL, and a post-operation of LOOKUP must expect that.
  * -ENOENT says only that the name is not there. Above the highest filter the engine makes a negative entry of it where names
  * are remembered anyway: when the volume has a lifetime (option "ttl_ms"), or when the file system tells of every change
- * (alt_volume_set_watched) and no filter wants LOOKUP. So -ENOENT is the right answer, unless the lifetime is a special one.
+ * (alt_volume_set_watched) and no filter wants LOOKUP; not in the root when the kernel is older than Linux 6.16, which could not
+ * take it back. So -ENOENT is the right answer, unless the lifetime is a special one.
  */
 struct alt_entry {
 	struct alt_key key;
