@@ -32,7 +32,7 @@ def test_this_file_as_an_ordinary_user(tmp_path):
     done = fixtures.tests_as_user(tmp_path, "filesystems/dir/test_each.py")
     print(done.stdout, done.stderr)
     assert done.returncode == 0
-    assert done.stdout.count("PASSED ") == 9
+    assert done.stdout.count("PASSED ") == 10
     for line in done.stdout.splitlines():
         assert not line.startswith("SKIPPED") or line.endswith("only root may do this"), line
 
@@ -146,6 +146,30 @@ def test_what_may_not_be_read_is_asked_for_each_time(pair):
     os.chmod(tree / "hidden", 0o700)
 
 
+def test_in_a_directory_that_may_not_be_listed_the_rest_is_heard_of(mount, tmp_path):
+    tree = tmp_path / "closed"
+    (tree / "dir").mkdir(parents=True)
+    (tree / "dir" / "inner").write_text("")
+    tree.chmod(0o311)
+    try:
+        volume = mount(f"dir:{tree}")
+        assert "not heard of" not in volume.said()
+        held = os.open(volume.mnt / "dir", os.O_PATH)       # what leads there is asked for
+        os.stat("inner", dir_fd=held)
+        before = volume.stats()["operations"]
+        for _ in range(100):
+            os.stat("inner", dir_fd=held)
+        assert volume.stats()["operations"] == before
+        for size in range(1, 20):
+            os.truncate(tree / "dir" / "inner", size)
+            size_is(volume.mnt / "dir" / "inner", size)
+            os.mkdir(tree / f"new{size}")
+            until("a new name", lambda: os.path.exists(volume.mnt / f"new{size}"), 20)
+        os.close(held)
+    finally:
+        tree.chmod(0o755)
+
+
 def test_own_changes_cost_no_notice(pair):
     """What is done through the volume is passed over: nothing that was known is asked for again."""
     if os.geteuid() == 0:
@@ -234,6 +258,7 @@ def test_without_marks_nothing_is_stale_and_one_line_says_why(tmp_path):
         (tmp_path / name).mkdir()
     machine = pathlib.Path("/proc/sys/fs/fanotify/max_user_marks")
     before = machine.read_text()
+    env = dict(fixtures.ENV, ALTITUDE_RUNTIME=str(tmp_path / "run"), PATH=f"{fixtures.BUILD}:{os.environ['PATH']}")
     done = subprocess.run([*NAMESPACE, textwrap.dedent("""
         echo 40 >/proc/sys/user/max_fanotify_marks
         cd "$1"
@@ -251,8 +276,8 @@ def test_without_marks_nothing_is_stale_and_one_line_says_why(tmp_path):
         done
         altitude unmount mnt
         wait $server
-    """), "limit", str(tmp_path)], text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
-        env=dict(fixtures.ENV, ALTITUDE_RUNTIME=str(tmp_path / "run"), PATH=f"{fixtures.BUILD}:{os.environ['PATH']}"))
+    """), "limit", str(tmp_path)], text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        timeout=120, env=env)
     if "Operation not permitted" in done.stderr and not (tmp_path / "said").exists():
         pytest.skip(f"no user namespaces here: {done.stderr}")
     assert machine.read_text() == before, "this was to be the namespace's own"
