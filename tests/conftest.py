@@ -108,14 +108,23 @@ def tests_as_user(tmp_path, *tests, timeout=500):
     for path in (home, dev):
         path.mkdir()
     os.chown(home, USER, USER)
-    for path in (tmp_path, *list(tmp_path.parents)[:2]):
-        os.chmod(path, 0o755)
+    let_through(tmp_path)
     run = user_shell(home, dev, dict(ENV, ALTITUDE_RUNTIME=str(home)))
     return run(f"""
         cd {ROOT}
         /usr/bin/python3 -B -m pytest -q -rA -p no:cacheprovider --import-mode=importlib -c tests/pytest.ini --rootdir=. \\
             --confcutdir=. --basetemp="$HOME/t" {" ".join(tests)}
     """, check=False, timeout=timeout)
+
+
+def let_through(tmp_path):
+    """Other users may come to it. Nothing is taken away: with --basetemp one of those above can be /tmp itself."""
+    for path in (tmp_path, *list(tmp_path.parents)[:2]):
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        try:
+            os.chmod(path, mode | 0o055)
+        except OSError:
+            pass
 
 
 class Volume:
@@ -214,12 +223,7 @@ def mount(tmp_path):
         pytest.skip("build/altitude is not built")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("/dev/fuse is not open to this user")
-    os.chmod(tmp_path, 0o755)
-    for parent in list(tmp_path.parents)[:2]:
-        try:
-            os.chmod(parent, 0o755)
-        except OSError:
-            pass
+    let_through(tmp_path)
     made = []
 
     def make(fs="dir:", *filters, **options):
