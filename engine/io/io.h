@@ -45,7 +45,7 @@ struct alt_node {
 		uint64_t number;
 		_Atomic uint64_t lookups;        /* how often the kernel was told */
 		uint32_t type;                   /* S_IFMT part of the mode */
-		uint32_t children;               /* [volume.tree] names that have it as their parent */
+		uint32_t generation;             /* the file system's, of the key */
 	} rec;
 	struct alt_volume *volume;
 	void *data;                              /* the file system's */
@@ -55,6 +55,7 @@ struct alt_node {
 	const struct alt_filesystem_registration *owner; /* who serves it; an instance's table when grafted */
 	struct alt_file *shared;                 /* [volume.share_lock] those the engine opened for itself; see shared.c */
 	_Atomic uint32_t refs;                   /* lookups > 0 counts one; operations, files and children's names one each */
+	uint32_t children;                       /* [volume.tree] names that have it as their parent */
 	/* How the kernel serves the opens; see session/passthrough.c. [volume.modes_lock] */
 	int32_t modal;                           /* > 0: opens straight to the backing file; < 0: all others */
 	int32_t backing_id;                      /* while modal > 0 */
@@ -259,7 +260,8 @@ bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number);
  * end is in it. False when there is no such chain; -ENOMEM in *error: nothing was done, it may be tried again.
  */
 bool names_at(struct alt_volume *v, size_t i, struct notice **ret, int *error);
-struct alt_node *node_find(struct alt_volume *v, struct alt_key key);   /* counted, or NULL */
+/* Those of a key: more than one while some of the past are still known. Each counted; how many, @most of them at most. */
+unsigned node_find(struct alt_volume *v, struct alt_key key, struct alt_node *ret[], unsigned most);
 
 /* Nodes. */
 struct alt_node *node_get(struct alt_volume *v, uint64_t number);       /* counted, or NULL */

@@ -125,7 +125,7 @@ static struct alt_node *name_remove_locked(struct alt_volume *v, struct io_name 
 		;
 	*of = name->next;
 	v->name_count--;
-	parent->rec.children--;
+	parent->children--;
 	free(name);
 	return parent;
 }
@@ -135,14 +135,15 @@ static struct alt_node *name_of_locked(struct alt_volume *v, struct alt_node *n)
 	return name_remove_locked(v, name_slot_locked(v, n->names->parent, n->names->text));
 }
 
-static void node_unhash_locked(struct alt_volume *v, struct alt_node *n)
+/* Nobody finds it by its key any more; one that is hidden already is none the worse for it. */
+static void node_hide_locked(struct alt_volume *v, struct alt_node *n)
 {
 	struct alt_node **at = &v->by_key[hash_key(n->rec.key) & (v->buckets - 1)];
 
-	while (*at != n)
+	while (*at && *at != n)
 		at = &(*at)->hash_next;
-	*at = n->hash_next;
-	v->nodes--;
+	if (*at)
+		*at = n->hash_next;
 }
 
 /*
@@ -173,8 +174,8 @@ void alt_node_unref(struct alt_node *n)
 		if (atomic_fetch_sub(&n->refs, 1) != 1)
 			return;
 		pthread_rwlock_wrlock(&v->tree);
-		node_unhash_locked(v, n);
-		left = v->nodes;
+		node_hide_locked(v, n);
+		left = --v->nodes;
 		pthread_rwlock_unlock(&v->tree);
 		contexts_drop(&n->contexts, v, NULL); /* first: whoever looks for contexts finds them by the slot */
 		slot_hide(v, &v->node_slots, n->rec.number);
@@ -215,13 +216,33 @@ struct alt_node *node_get(struct alt_volume *v, uint64_t number)
 	return n;
 }
 
-static struct alt_node *key_find_locked(struct alt_volume *v, struct alt_key key, uint32_t type)
+static bool key_same(struct alt_key a, struct alt_key b)
 {
-	if (!v->buckets)
-		return NULL;
-	for (struct alt_node *n = v->by_key[hash_key(key) & (v->buckets - 1)]; n; n = n->hash_next)
-		if (n->rec.key.id == key.id && n->rec.key.dev == key.dev && n->rec.type == type && node_ref_try(n))
+	return a.id == b.id && a.dev == b.dev;
+}
+
+/*
+ * A key may come again for another file while the one that had it is still known: they are told apart by type and
+ * generation. Both can be found until the first is forgotten: an answer about it may still be under way.
+ */
+static bool node_is_of(const struct alt_node *n, const struct alt_entry *e)
+{
+	return key_same(n->rec.key, e->key) && n->rec.type == (e->attr.mode & S_IFMT) && n->rec.generation == e->generation;
+}
+
+static struct alt_node *key_find_locked(struct alt_volume *v, const struct alt_entry *e)
+{
+	struct alt_node *n = v->buckets ? v->by_key[hash_key(e->key) & (v->buckets - 1)] : NULL, *next;
+
+	for (; n; n = next) {
+		next = n->hash_next;
+		if (!node_is_of(n, e))
+			continue;
+		if (e->fresh)
+			node_hide_locked(v, n);
+		else if (node_ref_try(n))
 			return n;
+	}
 	return NULL;
 }
 
@@ -246,6 +267,7 @@ static struct alt_node *node_new_locked(struct alt_volume *v, const struct alt_e
 		return NULL;
 	n->rec.key = e->key;
 	n->rec.type = e->attr.mode & S_IFMT;
+	n->rec.generation = e->generation;
 	n->rec.number = number;
 	n->volume = v;
 	n->data = e->data;
@@ -264,7 +286,7 @@ struct alt_node *node_intern(struct alt_volume *v, const struct alt_entry *e,
 	struct alt_node *n, *fresh = NULL;
 
 	pthread_rwlock_wrlock(&v->tree);
-	n = key_find_locked(v, e->key, e->attr.mode & S_IFMT);
+	n = key_find_locked(v, e);
 	if (!n)
 		fresh = node_new_locked(v, e, owner);
 	pthread_rwlock_unlock(&v->tree);
@@ -302,17 +324,16 @@ void node_forget(struct alt_volume *v, uint64_t number, uint64_t count)
 	alt_node_unref(n);
 }
 
-struct alt_node *node_find(struct alt_volume *v, struct alt_key key)
+unsigned node_find(struct alt_volume *v, struct alt_key key, struct alt_node *ret[], unsigned most)
 {
-	struct alt_node *n = NULL;
+	unsigned count = 0;
 
 	pthread_rwlock_rdlock(&v->tree);
-	if (v->buckets)
-		n = v->by_key[hash_key(key) & (v->buckets - 1)];
-	while (n && (n->rec.key.id != key.id || n->rec.key.dev != key.dev || !node_ref_try(n)))
-		n = n->hash_next;
+	for (struct alt_node *n = v->buckets ? v->by_key[hash_key(key) & (v->buckets - 1)] : NULL; n && count < most; n = n->hash_next)
+		if (key_same(n->rec.key, key) && node_ref_try(n))
+			ret[count++] = n;
 	pthread_rwlock_unlock(&v->tree);
-	return n;
+	return count;
 }
 
 bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number)
@@ -410,7 +431,7 @@ static void name_insert_locked(struct alt_volume *v, struct io_name *name, struc
 	name->next = n->names;
 	n->names = name;
 	v->name_count++;
-	name->parent->rec.children++;
+	name->parent->children++;
 }
 
 /*
@@ -421,7 +442,7 @@ static bool is_below_locked(const struct alt_node *n, const struct alt_node *top
 {
 	if (n == top)
 		return true;
-	while (n && n != top && top->rec.children)
+	while (n && n != top && top->children)
 		n = n->names ? n->names->parent : NULL;
 	return n == top;
 }
@@ -602,6 +623,11 @@ int alt_node_path_at(const struct alt_node *dir, const char *name, char *buf, si
 struct alt_key alt_node_key(const struct alt_node *n)
 {
 	return n->rec.key;
+}
+
+uint32_t alt_node_generation(const struct alt_node *n)
+{
+	return n->rec.generation;
 }
 
 uint32_t alt_node_type(const struct alt_node *n)

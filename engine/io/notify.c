@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define NOTICES_MAX 65536
+#define SAME_KEY 4u              /* nodes of one key: the one there is, and those of the past that are still known */
 
 struct notices {
 	pthread_mutex_t lock;
@@ -151,12 +152,13 @@ static void node_tell(const struct alt_node *n, bool data)
 
 void alt_notify_node(struct alt_volume *v, struct alt_key key, bool data)
 {
-	struct alt_node *n = node_find(v, key);
+	struct alt_node *of[SAME_KEY];
+	unsigned count = node_find(v, key, of, SAME_KEY);
 
-	if (!n)
-		return;
-	node_tell(n, data);
-	alt_node_unref(n);
+	for (unsigned i = 0; i < count; i++) {
+		node_tell(of[i], data);
+		alt_node_unref(of[i]);
+	}
 }
 
 /* @gone: what had the name has none any more */
@@ -179,12 +181,13 @@ static void entry_tell(struct alt_node *parent, const char *name, bool gone)
 
 static void entry_notify(struct alt_volume *v, struct alt_key parent, const char *name, bool gone)
 {
-	struct alt_node *dir = node_find(v, parent);
+	struct alt_node *dirs[SAME_KEY];
+	unsigned count = node_find(v, parent, dirs, SAME_KEY);
 
-	if (!dir)
-		return;
-	entry_tell(dir, name, gone);
-	alt_node_unref(dir);
+	for (unsigned i = 0; i < count; i++) {
+		entry_tell(dirs[i], name, gone);
+		alt_node_unref(dirs[i]);
+	}
 }
 
 void alt_notify_entry(struct alt_volume *v, struct alt_key parent, const char *name)
@@ -199,20 +202,21 @@ void alt_notify_delete(struct alt_volume *v, struct alt_key parent, const char *
 
 void alt_notify_rename(struct alt_volume *v, struct alt_key from, const char *name, struct alt_key to, const char *new_name)
 {
-	struct alt_node *old = node_find(v, from), *new = node_find(v, to);
+	struct alt_node *old[SAME_KEY], *new[SAME_KEY];
+	unsigned olds = node_find(v, from, old, SAME_KEY), news = node_find(v, to, new, SAME_KEY);
 
-	if (old)
-		entry_tell(old, name, false);
-	if (new)
-		entry_tell(new, new_name, false);
-	if (old && new)
-		node_name_move(old, name, new, new_name, false);
-	else if (old)
-		node_name_unbind(old, name);
-	if (old)
-		alt_node_unref(old);
-	if (new)
-		alt_node_unref(new);
+	for (unsigned i = 0; i < olds; i++)
+		entry_tell(old[i], name, false);
+	for (unsigned i = 0; i < news; i++)
+		entry_tell(new[i], new_name, false);
+	if (olds && news)
+		node_name_move(old[0], name, new[0], new_name, false);
+	else if (olds)
+		node_name_unbind(old[0], name);
+	while (olds)
+		alt_node_unref(old[--olds]);
+	while (news)
+		alt_node_unref(new[--news]);
 }
 
 void alt_notify_lost(struct alt_volume *v)

@@ -344,6 +344,69 @@ static void one_key_is_one_node(void **state)
 	assert_int_equal(forgotten, 3);
 }
 
+static struct alt_node *intern_again(uint64_t id, uint32_t generation, bool fresh)
+{
+	struct alt_entry e = { .key.id = id, .attr.mode = S_IFREG | 0644, .generation = generation, .fresh = fresh };
+
+	return node_intern(v, &e, &fs);
+}
+
+/* Answers about the first may still be under way when the second is known. */
+static void a_key_that_comes_again_is_another_node(void **state)
+{
+	struct alt_node *n = intern_again(7, 1, false), *other = intern_again(7, 2, false), *none = intern_again(7, 0, false);
+	struct alt_node *again = intern_again(7, 1, false), *found[4];
+
+	assert_ptr_not_equal(n, other);
+	assert_ptr_not_equal(n, none);
+	assert_ptr_not_equal(other, none);
+	assert_ptr_equal(n, again);
+	assert_int_equal(alt_node_generation(n), 1);
+	assert_int_equal(alt_node_generation(other), 2);
+	assert_int_not_equal(alt_node_number(n), alt_node_number(other));
+	alt_node_unref(none);
+	alt_node_unref(again);
+
+	assert_int_equal(node_find(v, (struct alt_key){ 7 }, found, 1), 1);
+	alt_node_unref(found[0]);
+	assert_int_equal(node_find(v, (struct alt_key){ 7 }, found, 4), 2);
+	assert_true((found[0] == n && found[1] == other) || (found[0] == other && found[1] == n));
+	alt_node_unref(found[0]);
+	alt_node_unref(found[1]);
+
+	alt_node_unref(n);
+	assert_int_equal(node_find(v, (struct alt_key){ 7 }, found, 4), 1);
+	assert_ptr_equal(found[0], other);
+	alt_node_unref(found[0]);
+	alt_node_unref(other);
+	assert_int_equal(node_find(v, (struct alt_key){ 7 }, found, 4), 0);
+	assert_int_equal(v->nodes, 1);
+}
+
+static void what_is_made_this_moment_is_no_node_of_the_past(void **state)
+{
+	struct alt_node *past = intern_again(7, 1, false), *other = intern_again(7, 2, false), *n = intern_again(7, 1, true);
+	struct alt_node *again = intern_again(7, 1, false), *found[4];
+
+	assert_ptr_not_equal(past, n);
+	assert_ptr_not_equal(other, n);
+	assert_ptr_equal(n, again);
+	assert_int_equal(node_find(v, (struct alt_key){ 7 }, found, 4), 2); /* that of the past is found no more... */
+	alt_node_unref(found[0]);
+	alt_node_unref(found[1]);
+	alt_node_unref(node_get(v, alt_node_number(past))); /* ...but by its number, while it is held */
+	for (uint64_t id = 100; id < 1000; id++)            /* the table grows meanwhile */
+		known(id, S_IFREG);
+	alt_node_unref(past);
+	alt_node_unref(again);
+	again = intern_again(7, 1, false);
+	assert_ptr_equal(n, again);
+	alt_node_unref(again);
+	alt_node_unref(n);
+	alt_node_unref(other);
+	assert_int_equal(v->nodes, 901);
+}
+
 static void a_node_lives_until_it_is_forgotten_as_often_as_it_was_told(void **state)
 {
 	struct alt_node *n = intern_type(7, S_IFREG);
@@ -698,6 +761,8 @@ int main(void)
 		test_case(a_path_read_during_renames_of_ancestors_is_one_that_was),
 		test_case(a_node_has_a_name_all_through_an_exchange),
 		test_case(one_key_is_one_node),
+		test_case(a_key_that_comes_again_is_another_node),
+		test_case(what_is_made_this_moment_is_no_node_of_the_past),
 		test_case(a_node_lives_until_it_is_forgotten_as_often_as_it_was_told),
 		test_case(a_count_from_outside_is_not_trusted),
 		test_case(a_number_is_not_used_twice),

@@ -116,15 +116,16 @@ static int open_as_caller(struct alt_op *op, int dirfd, const char *name, int fl
 }
 
 /*
- * Answer with a file that was just made; takes @fd, and @pinned, another descriptor of it, or -1.
+ * Answer with a file that was opened by its name, or made: @fresh; takes @fd, and @pinned, another descriptor of it, or -1.
  * @heard  watch_names() of the directory, before it had the file
  */
-static int answer_new(struct alt_op *op, uint64_t heard, int fd, int pinned)
+static int answer_new(struct alt_op *op, uint64_t heard, int fd, int pinned, bool fresh)
 {
 	SCOPED_PIN pin = NULL;
 	struct alt_entry *entry = &op->r.entry;
 	int r = entry_fill(dir_volume(op), fd, "", heard, entry);
 
+	entry->fresh = fresh;
 	if (r == 0 && !S_ISREG(entry->attr.mode))
 		r = -ESTALE; /* something else took the name meanwhile */
 	if (r < 0 && pinned >= 0)
@@ -149,11 +150,11 @@ static int create_new(struct alt_op *op, uint64_t heard, int dirfd, int flags)
 	int made = open_as_caller(op, dirfd, op->p->name, (writes ? (flags & ~(O_ACCMODE | O_TRUNC)) : flags) | O_EXCL), fd;
 
 	if (made < 0 || !writes)
-		return made < 0 ? made : answer_new(op, heard, made, -1);
+		return made < 0 ? made : answer_new(op, heard, made, -1, true);
 	fd = reopen(dir_volume(op), made, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW));
 	if (fd < 0)
 		close(made);
-	return fd < 0 ? fd : answer_new(op, heard, fd, made);
+	return fd < 0 ? fd : answer_new(op, heard, fd, made, true);
 }
 
 int dir_create(struct alt_op *op)
@@ -174,7 +175,7 @@ int dir_create(struct alt_op *op)
 	if (r != -EEXIST || flags & O_EXCL)
 		return r;
 	r = open_as_caller(op, dir->fd, name, flags);
-	return r < 0 ? r : answer_new(op, heard, r, -1);
+	return r < 0 ? r : answer_new(op, heard, r, -1, false);
 }
 
 int dir_tmpfile(struct alt_op *op)
@@ -185,7 +186,7 @@ int dir_tmpfile(struct alt_op *op)
 
 	if (r == 0)
 		r = open_as_caller(op, dir->fd, ".", flags);
-	return r < 0 ? r : answer_new(op, 0, r, -1);
+	return r < 0 ? r : answer_new(op, 0, r, -1, true);
 }
 
 /* The page cache reads the page around a small write, of a file opened for writing only too. */

@@ -4,6 +4,11 @@
  * O_PATH descriptor that follows the inode through renames and unlinks, found by its key. So an
  * open file that was unlinked still answers, and a node nobody uses costs no descriptor. The
  * directories used last stay pinned.
+ *
+ * An inode number comes again when its file is gone; ext4 gives it to the next one that is made. The two are told apart by
+ * their time of birth, which statx(2) tells along with the rest. It goes by the tick of the file system's clock (some
+ * milliseconds): what is made, known, removed and replaced within one is taken for one file, unless it is made through
+ * the volume. A pin is never of the past: it keeps its inode, and so the number.
  */
 #include "watch.h"
 
@@ -19,6 +24,13 @@
 
 #define RESOLVE_TRIES 3
 #define PATH_LONGEST (1u << 20)
+
+/** What an inode is known by. */
+struct dir_identity {
+	struct alt_key key;
+	uint32_t generation;
+	mode_t type;
+};
 
 static unsigned key_bucket(struct alt_key key)
 {
@@ -194,15 +206,16 @@ bool pin_is_unlinked(struct dir_volume *volume, struct alt_key key)
 	return pin && fstat(pin->fd, &st) == 0 && !st.st_nlink;
 }
 
-static struct dir_pin *pin_new(struct dir_volume *volume, int fd, struct alt_key key, mode_t mode)
+static struct dir_pin *pin_new(struct dir_volume *volume, int fd, const struct dir_identity *of)
 {
 	struct dir_pin *pin = calloc(1, sizeof(*pin));
 
 	if (!pin)
 		return NULL;
 	pin->volume = volume;
-	pin->key = key;
-	pin->type = mode & S_IFMT;
+	pin->key = of->key;
+	pin->generation = of->generation;
+	pin->type = of->type;
 	pin->refs = 1;
 	pin->fd = fd;
 	pthread_mutex_init(&pin->lock, NULL);
@@ -210,9 +223,9 @@ static struct dir_pin *pin_new(struct dir_volume *volume, int fd, struct alt_key
 }
 
 /* Put a descriptor into the table. Takes @fd, also on failure. */
-static int pin_add(struct dir_volume *volume, int fd, struct alt_key key, mode_t mode, struct dir_pin **ret)
+static int pin_add(struct dir_volume *volume, int fd, const struct dir_identity *of, struct dir_pin **ret)
 {
-	struct dir_pin *pin = pin_new(volume, fd, key, mode), *there, *out;
+	struct dir_pin *pin = pin_new(volume, fd, of), *there, *out;
 
 	if (!pin) {
 		close(fd);
@@ -237,30 +250,62 @@ static int pin_add(struct dir_volume *volume, int fd, struct alt_key key, mode_t
 	return 0;
 }
 
-static struct alt_key key_of(const struct stat *st)
+/* Never 0. Where it may change while a file lives (a layer that copies it, a network) it says nothing. */
+static uint32_t generation_of(const struct dir_volume *volume, const struct statx *x, dev_t dev)
 {
-	return (struct alt_key){ .id = st->st_ino, .dev = st->st_dev };
+	uint64_t ns;
+
+	if (!volume->local || !volume->root || dev != volume->root->key.dev || !(x->stx_mask & STATX_BTIME))
+		return 0;
+	ns = x->stx_btime.tv_sec * 1000000000u + x->stx_btime.tv_nsec;
+	ns *= 0x9e3779b97f4a7c15u;
+	return ns >> 32 ? ns >> 32 : 1;
+}
+
+static struct dir_identity identity_of(const struct dir_volume *volume, const struct statx *x)
+{
+	dev_t dev = makedev(x->stx_dev_major, x->stx_dev_minor);
+
+	return (struct dir_identity){
+		.key = { .id = x->stx_ino, .dev = dev },
+		.generation = generation_of(volume, x, dev),
+		.type = x->stx_mode & S_IFMT,
+	};
+}
+
+static int identity_of_fd(const struct dir_volume *volume, int fd, struct dir_identity *ret)
+{
+	struct statx x;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO | STATX_BTIME, &x) < 0)
+		return -errno;
+	*ret = identity_of(volume, &x);
+	return 0;
 }
 
 int pin_of_fd(struct dir_volume *volume, int fd, struct dir_pin **ret)
 {
-	struct stat st;
-	int path_fd;
+	struct dir_identity of;
+	int path_fd, r = identity_of_fd(volume, fd, &of);
 
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	*ret = pin_find(volume, key_of(&st));
+	if (r < 0)
+		return r;
+	*ret = pin_find(volume, of.key);
 	if (*ret)
 		return 0;
 	path_fd = fd_open(volume->names, fd, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
 		return path_fd;
-	return pin_add(volume, path_fd, key_of(&st), st.st_mode, ret);
+	return pin_add(volume, path_fd, &of, ret);
 }
 
 int pin_of_entry(struct dir_volume *volume, int fd, const struct alt_entry *entry, struct dir_pin **ret)
 {
-	return pin_add(volume, fd, entry->key, entry->attr.mode, ret);
+	struct dir_identity of = {
+		.key = entry->key, .generation = entry->generation, .type = entry->attr.mode & S_IFMT,
+	};
+
+	return pin_add(volume, fd, &of, ret);
 }
 
 static int open_beneath(int dirfd, const char *path)
@@ -340,25 +385,29 @@ static bool worth_retry(int r)
 	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EAGAIN || r == -ESTALE;
 }
 
+/* A node of the root's or of before a generation was known has none. */
+static bool is_generation_of(const struct alt_node *node, uint32_t generation)
+{
+	uint32_t of = alt_node_generation(node);
+
+	return !of || of == generation;
+}
+
 static int pin_resolve(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
 {
-	struct alt_key key = alt_node_key(node);
-	struct stat st;
-	int fd = node_open(volume->root->fd, node);
+	int fd = node_open(volume->root->fd, node), r;
+	struct dir_identity of;
 
 	if (fd < 0)
 		return fd;
-	if (fstat(fd, &st) < 0) {
-		int r = -errno;
-
+	r = identity_of_fd(volume, fd, &of);
+	if (r == 0 && !key_same(of.key, alt_node_key(node)))
+		r = -ESTALE;
+	if (r < 0) {
 		close(fd);
 		return r;
 	}
-	if (st.st_ino != key.id || st.st_dev != key.dev) {
-		close(fd);
-		return -ESTALE;
-	}
-	return pin_add(volume, fd, key, st.st_mode, ret);
+	return pin_add(volume, fd, &of, ret);
 }
 
 static int pin_try(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
@@ -369,7 +418,7 @@ static int pin_try(struct dir_volume *volume, const struct alt_node *node, struc
 	if (!*ret)
 		r = pin_resolve(volume, node, ret);
 	/* The inode is another thing's by now. Its attributes would be an error of the disk to the kernel. */
-	if (r == 0 && (*ret)->type != alt_node_type(node)) {
+	if (r == 0 && ((*ret)->type != alt_node_type(node) || !is_generation_of(node, (*ret)->generation))) {
 		pin_put(*ret);
 		*ret = NULL;
 		r = -ESTALE;
@@ -401,11 +450,13 @@ static uint32_t dev_encode(uint32_t major, uint32_t minor)
 	return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
 }
 
-static void entry_set(struct alt_entry *entry, const struct statx *x)
+static void entry_set(const struct dir_volume *volume, struct alt_entry *entry, const struct statx *x)
 {
-	entry->key = (struct alt_key){
-		.id = x->stx_ino, .dev = makedev(x->stx_dev_major, x->stx_dev_minor),
-	};
+	struct dir_identity of = identity_of(volume, x);
+
+	entry->key = of.key;
+	entry->generation = of.generation;
+	entry->fresh = false;
 	entry->attr = (struct alt_attr){
 		.ino = x->stx_ino, .size = x->stx_size, .blocks = x->stx_blocks,
 		.atime = time_of(x->stx_atime), .mtime = time_of(x->stx_mtime),
@@ -431,7 +482,7 @@ int entry_fill(struct dir_volume *volume, int dirfd, const char *name, uint64_t 
 	watch_looked(dirfd, &look);
 	if (r < 0)
 		return r;
-	entry_set(entry, &x);
+	entry_set(volume, entry, &x);
 	watch_remember(volume, heard, look.heard, entry);
 	return 0;
 }

@@ -29,6 +29,7 @@ struct dir_watch;
 /** An inode in use: by a handler, an open file, or the cache of directories. */
 struct dir_pin {
 	struct alt_key key;
+	uint32_t generation;             /* of the inode number; 0: not known */
 	struct dir_volume *volume;
 	struct dir_pin *next;            /* [volume.lock] in its bucket */
 	unsigned refs;                   /* [volume.lock] */
@@ -55,7 +56,7 @@ struct dir_volume {
 	int group_count;
 	struct dir_watch *watch;         /* hears of changes below; NULL: nobody does */
 
-	bool local;                      /* below, close(2) has nothing to say: no network file system */
+	bool local;                      /* below, close(2) has nothing to say, and a time of birth stays: no network file system */
 	_Atomic uint8_t locked[LOCKED_BITS / 8]; /* by a hash of the key: a byte-range lock was asked for, lock.c */
 
 	pthread_mutex_t wait_lock;

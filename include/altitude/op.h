@@ -100,7 +100,7 @@ enum alt_attr_valid {
 };
 
 /**
- * A file system's own, lasting name for a node: two answers with the same key are one node.
+ * A file system's own, lasting name for a node: two answers with the same key, type and generation are one node.
  * A file system with inode numbers puts the number in @id and the device (or 0) in @dev.
  */
 struct alt_key {
@@ -122,6 +122,8 @@ struct alt_entry {
 	struct alt_key key;
 	struct alt_attr attr;
 	void *data;              /* the file system's private pointer; one reference, given back by forget */
+	uint32_t generation;     /* another one for another file that has the key later; 0: no key comes again */
+	bool fresh;              /* CREATE TMPFILE: made this moment, so whatever is known by its key is of the past */
 	uint32_t entry_ttl_ms;   /* how long the kernel may remember the name; the engine's default when ALT_TTL_DEFAULT */
 	uint32_t attr_ttl_ms;
 };

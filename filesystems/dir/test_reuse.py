@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The inode number of a file that is gone comes again for a new one below: that does not make one file of the two."""
+import errno
+import os
+import time
+
+import pytest
+
+GONE = (errno.ESTALE, errno.ENOENT)
+PINNED = 64     # PIN_CACHED of node.h
+COARSE = 5      # CLOCK_REALTIME_COARSE of clock_gettime(2)
+
+
+def make_file(path):
+    path.write_text("another's")
+
+
+def ticks(past):
+    """A file's time of birth goes by a clock of some milliseconds: wait until it has moved on."""
+    while time.clock_gettime_ns(COARSE) <= past:
+        time.sleep(0.001)
+
+
+@pytest.fixture(params=["file", "directory"])
+def pair(request, mount):
+    """A function: of something known above and held, and something new that has its number below."""
+    make, end = (make_file, os.unlink) if request.param == "file" else (os.mkdir, os.rmdir)
+
+    def made(**options):
+        volume = mount("dir:", **options)
+        old = volume.tree / "old"
+        make(old)
+        number, born = old.stat().st_ino, time.clock_gettime_ns(COARSE)
+        held = os.open(volume.mnt / "old", os.O_PATH)    # not open below, where it would keep its number
+        assert os.fstat(held).st_ino
+        for n in range(PINNED):                          # nor one of the directories used last
+            (volume.tree / f"other{n}").mkdir()
+            os.listdir(volume.mnt / f"other{n}")
+        ticks(born)
+        end(old)
+        for n in range(200):
+            new = volume.tree / f"new{n}"
+            make(new)
+            if new.stat().st_ino == number:
+                return volume, held, volume.mnt / new.name
+        os.close(held)
+        pytest.skip("this file system gives no inode number twice")
+
+    made.kind = request.param
+    return made
+
+
+@pytest.mark.parametrize("watch", ["yes", "no"])
+def test_what_was_held_is_gone_and_not_what_has_its_number_now(pair, watch):
+    volume, held, new = pair(watch=watch)
+    assert new.stat().st_mode == (volume.tree / new.name).stat().st_mode
+    for look in (lambda: os.chmod(f"/proc/self/fd/{held}", 0o700), lambda: os.listxattr(f"/proc/self/fd/{held}"),
+                 lambda: os.open(f"/proc/self/fd/{held}", os.O_RDONLY)):
+        with pytest.raises(OSError) as error:
+            look()
+        assert error.value.errno in GONE
+    os.close(held)
+    assert (volume.tree / new.name).stat().st_mode & 0o700 != 0o700 or pair.kind == "directory"
+    assert os.listdir(new) == [] if pair.kind == "directory" else new.read_text() == "another's"
+
+
+def test_the_new_one_is_of_another_number_to_the_kernel(pair):
+    """So nothing that is kept of the one, pages or a filter's contexts, is taken for the other's."""
+    volume, held, new = pair(watch="no")
+    before = volume.stats()["live"]["nodes"]
+    new.stat()
+    assert volume.stats()["live"]["nodes"] == before + 1
+    os.close(held)
