@@ -178,6 +178,7 @@ struct op {
 	struct alt_params *edit;                 /* copy under change by the callback in turn */
 	_Atomic int pend;                        /* running / pended / resumed; see dispatch.c */
 	sem_t resumed;                           /* a synchronized operation waits here */
+	char keeper[32];                         /* who kept it last; "": nobody yet, or the file system */
 	int decision;                            /* of a resumed pre */
 	void *decision_ctx;
 	int completed;                           /* status from alt_op_complete() */

@@ -33,13 +33,32 @@ enum pend { PEND_NONE, PEND_RUNNING, PEND_PENDED, PEND_AWAITED, PEND_RESUMED };
 
 static void run(struct op *op);
 
+static bool verifying(void)
+{
+	return getenv("ALTITUDE_VERIFY");
+}
+
 /* A module that breaks the contract is named at once; there is no going on with an operation nobody owns. */
-static void broken(const struct op *op, const struct alt_instance *in, const char *what)
+static void broken_by(const struct op *op, const char *filter, const char *what)
 {
 	alt_log(LOG_ERR, "verifier: %s '%s' broke the contract of operation '%s': %s",
-		in ? "filter" : "file system", in ? in->name : op->pub.volume->fs->name, alt_op_name(op->pub.code), what);
-	if (getenv("ALTITUDE_VERIFY"))
+		filter ? "filter" : "file system", filter ? filter : op->pub.volume->fs->name, alt_op_name(op->pub.code), what);
+	if (verifying())
 		abort();
+}
+
+/* @in NULL: the file system */
+static void broken(const struct op *op, const struct alt_instance *in, const char *what)
+{
+	broken_by(op, in ? in->name : NULL, what);
+}
+
+/* Whose turn it is; NULL: the file system's. */
+static const struct alt_instance *in_turn(const struct op *op)
+{
+	bool filters = (op->phase == PHASE_DOWN || op->phase == PHASE_UP) && op->at >= 0 && op->at < op->nframes;
+
+	return filters ? op->frames[op->at].in : NULL;
 }
 
 static bool claim(struct op_frame *f, int from, int to)
@@ -61,10 +80,10 @@ static void pend_begin(struct op *op)
 }
 
 /* The callback gave the operation back itself: nobody may resume it. */
-static void pend_not(struct op *op)
+static void pend_not(struct op *op, const struct alt_instance *in)
 {
 	if (atomic_exchange(&op->pend, PEND_NONE) == PEND_RESUMED)
-		broken(op, NULL, "completed, and not kept");
+		broken(op, in, "completed, and not kept");
 }
 
 static bool endless(const struct op *op)
@@ -83,12 +102,16 @@ static bool synchronized(const struct op *op)
 	return false;
 }
 
-/* The callback kept the operation. true: it is resumed, go on; false: it is somebody else's now. */
-static bool pend_keep(struct op *op)
+/*
+ * The callback kept the operation. true: it is resumed, go on; false: it is somebody else's now. Its name is noted before: a
+ * second completion may come when the instance has gone.
+ */
+static bool pend_keep(struct op *op, const struct alt_instance *in)
 {
 	bool stay = synchronized(op);
 	int was = PEND_RUNNING;
 
+	strncpy(op->keeper, in ? in->name : "", sizeof op->keeper - 1);
 	if (!stay)
 		return !atomic_compare_exchange_strong(&op->pend, &was, PEND_PENDED);
 	sem_init(&op->resumed, 0, 0);
@@ -98,8 +121,8 @@ static bool pend_keep(struct op *op)
 	return true;
 }
 
-/* true: the machine is to be run by the caller. */
-static bool pend_resume(struct op *op)
+/* true: the machine is to be run by the caller. @filters: only filters have a reason to call */
+static bool pend_resume(struct op *op, bool filters)
 {
 	int was = atomic_exchange(&op->pend, PEND_RESUMED);
 
@@ -109,7 +132,10 @@ static bool pend_resume(struct op *op)
 		return false;
 	if (was == PEND_PENDED)
 		return true;
-	broken(op, NULL, "completed twice, or never pended");
+	if (op->keeper[0])
+		broken_by(op, op->keeper, "completed twice");
+	else
+		broken(op, filters ? in_turn(op) : NULL, "completed twice, or never kept");
 	return false;
 }
 
@@ -122,7 +148,7 @@ struct alt_params *alt_op_edit(struct alt_op *pub)
 	if (!op->edit) {
 		op->edit = alt_op_alloc(pub, sizeof *op->edit);
 		if (op->edit)
-			*op->edit = *pub->p;
+			memcpy(op->edit, pub->p, sizeof *op->edit); /* with what lies between the members: see params_commit() */
 	}
 	return op->edit;
 }
@@ -134,7 +160,7 @@ void alt_op_dirty(struct alt_op *pub)
 	if (op->edit)
 		pub->flags |= ALT_OP_DIRTY;
 	else
-		broken(op, NULL, "made dirty without an edit");
+		broken(op, in_turn(op), "made dirty without an edit");
 }
 
 /* After a pre: what it changed and declared goes down; what it only changed has no effect. */
@@ -142,6 +168,8 @@ static void params_commit(struct op *op)
 {
 	if (op->edit && (op->pub.flags & ALT_OP_DIRTY))
 		op->pub.p = op->edit;
+	else if (op->edit && verifying() && memcmp(op->edit, op->pub.p, sizeof *op->edit))
+		broken(op, in_turn(op), "parameters changed, and not declared (alt_op_dirty)");
 	op->edit = NULL;
 	op->pub.flags &= ~(uint32_t)ALT_OP_DIRTY;
 }
@@ -265,12 +293,37 @@ static void synchronize_learn(const struct op *op, struct alt_instance *in)
 		in->filter->name, alt_op_name(op->pub.code));
 }
 
+static bool is_status(int status)
+{
+	return status <= 0 && status > -512;
+}
+
+/* What a filter made of the status. One that completes an open with success must have had it opened. */
+static void status_check(struct op *op, const struct alt_instance *in)
+{
+	static const uint64_t opens = 1ull << ALT_OP_OPEN | 1ull << ALT_OP_OPENDIR | 1ull << ALT_OP_CREATE | 1ull << ALT_OP_TMPFILE;
+
+	if (never_fails(op)) {
+		if (op->pub.status)
+			broken(op, in, "it cannot fail");
+		op->pub.status = 0;
+	} else if (!is_status(op->pub.status)) {
+		broken(op, in, "its status is neither 0 nor -errno");
+		op->pub.status = -EIO;
+	} else if (!op->pub.status && !op->pub.r.file && (opens >> op->pub.code & 1)) {
+		broken(op, in, "open succeeded without an open file; a pre-operation may complete it only with an error");
+		op->pub.status = -EIO;
+	}
+}
+
 /* What the pre decided, at once or when it was resumed. */
 static void pre_decided(struct op *op, struct op_frame *f, int decision, void *ctx)
 {
 	int r;
 
 	params_commit(op);
+	if (ctx && (decision == ALT_PRE_SUCCESS_NO_CALLBACK || decision == ALT_PRE_COMPLETE))
+		broken(op, f->in, "a completion context, and no post-operation to free it");
 	switch (decision) {
 	case ALT_PRE_SYNCHRONIZE:
 	case ALT_PRE_SUCCESS_WITH_CALLBACK:
@@ -292,11 +345,10 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 		break;
 	case ALT_PRE_COMPLETE:
 		r = op->pub.status;
-		if (r > 0 || (never_fails(op) && r))
-			broken(op, f->in, "COMPLETE with a status that is none");
+		status_check(op, f->in);
 		frame_over(f);
 		if (!r || !never_fails(op))
-			turn_round(op, r > 0 ? -EIO : r);
+			turn_round(op, op->pub.status);
 		break;
 	default:
 		broken(op, f->in, decision == ALT_PRE_DISALLOW_FASTIO ? "DISALLOW_FASTIO for an operation that may block" :
@@ -367,16 +419,16 @@ static bool step_down(struct op *op)
 	pend_begin(op);
 	decision = f->pre(&op->pub, f->in, &ctx);
 	if (decision == ALT_PRE_DISALLOW_FASTIO) {
-		pend_not(op);
+		pend_not(op, f->in);
 		return pre_again(op, f);
 	}
 	if (decision == ALT_PRE_PENDING) {
-		if (!pend_keep(op))
+		if (!pend_keep(op, f->in))
 			return false;
 		decision = op->decision;
 		ctx = op->decision_ctx;
 	} else {
-		pend_not(op);
+		pend_not(op, f->in);
 	}
 	pre_decided(op, f, decision, ctx);
 	return true;
@@ -387,11 +439,11 @@ void alt_op_resume_pre(struct alt_op *pub, enum alt_pre decision, void *ctx)
 	struct op *op = (struct op *)pub;
 
 	if (decision != ALT_PRE_SUCCESS_WITH_CALLBACK && decision != ALT_PRE_SUCCESS_NO_CALLBACK && decision != ALT_PRE_COMPLETE)
-		broken(op, op->frames[op->at].in, "resumed with an answer that cannot be given later");
+		broken(op, in_turn(op), "resumed with an answer that cannot be given later");
 	alt_op_clear_cancel(pub);
 	op->decision = decision;
 	op->decision_ctx = ctx;
-	if (!pend_resume(op))
+	if (!pend_resume(op, true))
 		return;
 	pre_decided(op, &op->frames[op->at], decision, ctx);
 	run(op);
@@ -418,7 +470,7 @@ static int absent(struct op *op)
 
 static void served(struct op *op, int status)
 {
-	if (status > 0 || status <= -512) {
+	if (!is_status(status)) {
 		broken(op, NULL, "the handler's answer is neither 0, -errno nor ALT_PENDING");
 		status = -EIO;
 	}
@@ -445,11 +497,11 @@ static bool step_serve(struct op *op)
 	pend_begin(op);
 	r = handler ? handler(&op->pub) : absent(op);
 	if (r == ALT_PENDING) {
-		if (!pend_keep(op))
+		if (!pend_keep(op, NULL))
 			return false;
 		r = op->completed;
 	} else {
-		pend_not(op);
+		pend_not(op, NULL);
 	}
 	served(op, r);
 	return true;
@@ -461,7 +513,7 @@ void alt_op_complete(struct alt_op *pub, int status)
 
 	alt_op_clear_cancel(pub);
 	op->completed = status;
-	if (!pend_resume(op))
+	if (!pend_resume(op, false))
 		return;
 	served(op, status);
 	run(op);
@@ -477,8 +529,7 @@ static void post_over(struct op *op, struct op_frame *f)
 {
 	struct alt_file *file = op->pub.r.file;
 
-	if (never_fails(op))
-		op->pub.status = 0;
+	status_check(op, f->in);
 	if (op->pub.status < 0 && op->opened && file) {
 		op->opened = false;
 		op->pub.r.file = NULL;
@@ -511,8 +562,8 @@ static bool step_up(struct op *op)
 		pend_begin(op);
 		answer = f->post(&op->pub, f->in, f->ctx);
 		if (answer != ALT_POST_MORE_PROCESSING)
-			pend_not(op);
-		else if (!pend_keep(op))
+			pend_not(op, f->in);
+		else if (!pend_keep(op, f->in))
 			return false;
 	}
 	post_over(op, f);
@@ -524,7 +575,7 @@ void alt_op_resume_post(struct alt_op *pub)
 	struct op *op = (struct op *)pub;
 
 	alt_op_clear_cancel(pub);
-	if (!pend_resume(op))
+	if (!pend_resume(op, true))
 		return;
 	post_over(op, &op->frames[op->at]);
 	run(op);
@@ -538,17 +589,6 @@ static void frames_sweep(struct op *op)
 	for (int i = 0; i < op->nframes; i++)
 		if (claim(&op->frames[i], FRAME_WAITING, FRAME_OVER))
 			stack_leave(op->frames[i].in);
-}
-
-/* A filter that completes an open with success must have had it opened. */
-static void file_check(struct op *op)
-{
-	static const uint64_t opens = 1ull << ALT_OP_OPEN | 1ull << ALT_OP_OPENDIR | 1ull << ALT_OP_CREATE | 1ull << ALT_OP_TMPFILE;
-
-	if (op->pub.status || op->pub.r.file || !(opens >> op->pub.code & 1))
-		return;
-	broken(op, NULL, "open succeeded without an open file; a pre-operation may complete it only with an error");
-	op->pub.status = -EIO;
 }
 
 static void run(struct op *op)
@@ -567,7 +607,6 @@ static void run(struct op *op)
 			on = step_up(op);
 			break;
 		case PHASE_DONE:
-			file_check(op);
 			frames_sweep(op);
 			op->pub.p = &op->rq.params;
 			op->done(op);

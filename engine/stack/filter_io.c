@@ -112,7 +112,11 @@ int stack_open(struct alt_node *node, struct alt_instance *below, uint32_t flags
 
 int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret)
 {
-	return flags & O_CREAT ? -EINVAL : stack_open(node, in, flags, ret);
+	int r = flags & O_CREAT ? -EINVAL : stack_open(node, in, flags, ret);
+
+	if (!r)
+		atomic_fetch_add(&in->files, 1);
+	return r;
 }
 
 static void released_done(struct op *op)
@@ -161,6 +165,7 @@ void alt_io_close(struct alt_instance *in, struct alt_file *file)
 
 	if (!file)
 		return;
+	atomic_fetch_sub(&in->files, 1);
 	op = generated_new(ALT_OP_RELEASE, file->node, file);
 	if (!op) {
 		file_abandon(file);

@@ -354,6 +354,15 @@ static void drain_wait(struct alt_instance *in)
 	}
 }
 
+static void files_verify(const struct alt_instance *in)
+{
+	int32_t left = atomic_load(&in->files);
+
+	if (left > 0)
+		alt_log(LOG_ERR, "verifier: filter '%s' leaks %d open file%s: opened from below, never closed", in->name, left,
+			left == 1 ? "" : "s");
+}
+
 static void teardown(struct alt_instance *in, uint32_t reason)
 {
 	const struct alt_filter_registration *reg = in->filter->reg;
@@ -367,6 +376,7 @@ static void teardown(struct alt_instance *in, uint32_t reason)
 	if (reg->teardown_complete)
 		reg->teardown_complete(in, reason);
 	contexts_leave(in, in->name);
+	files_verify(in);
 	atomic_store(&in->state, INSTANCE_GONE);
 	atomic_fetch_sub(&in->filter->instances, 1);
 	instance_free(in);

@@ -36,6 +36,7 @@ struct alt_instance {
 	void *data;
 	_Atomic int state;
 	struct contexts_live *live;                        /* its contexts that somebody still counts */
+	_Atomic int32_t files;                             /* it opened from below, and has not closed */
 	_Atomic int64_t ops;                               /* operations that may still call it */
 	_Atomic uint64_t synchronizes;                     /* bit per op code: it has answered so without having said it */
 	alt_report_fn *stats, *watch;

@@ -225,12 +225,12 @@ static void all_may_pend_one_operation(void **state)
 	t_expect("+A +B +C * -C -B -A");
 }
 
-static struct alt_op *kept;
+static struct alt_op *_Atomic kept;
 
 static enum alt_pre pre_pend_keep(struct alt_op *op, struct alt_instance *in, void **ctx)
 {
-	kept = op;
 	alt_op_ref(op);
+	atomic_store(&kept, op);
 	return ALT_PRE_PENDING;
 }
 
@@ -647,55 +647,298 @@ static void a_release_is_never_lost(void **state)
 
 /* ---- the verifier ---- */
 
-static void verified(void (*fn)(void), bool dies)
+/* What @fn lets the log say, in a process that the verifier may end. */
+static const char *told(void (*fn)(void), bool verify, bool *ret_died)
 {
-	int status;
-	pid_t pid = fork();
+	static char text[4096];
+	size_t used = 0;
+	ssize_t n;
+	int pipe_fd[2], status;
+	pid_t pid;
 
+	assert_int_equal(pipe(pipe_fd), 0);
+	pid = fork();
 	if (!pid) {
 		setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
 		signal(SIGABRT, SIG_DFL);
-		setenv("ALTITUDE_VERIFY", "1", 1);
+		dup2(pipe_fd[1], STDERR_FILENO);
+		if (verify)
+			setenv("ALTITUDE_VERIFY", "1", 1);
 		fn();
 		_exit(0);
 	}
+	close(pipe_fd[1]);
+	while ((n = read(pipe_fd[0], text + used, sizeof text - 1 - used)) > 0)
+		used += n;
+	text[used] = 0;
+	close(pipe_fd[0]);
 	assert_true(pid > 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(dies, WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-	assert_true(dies || (WIFEXITED(status) && !WEXITSTATUS(status)));
+	*ret_died = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+	assert_true(*ret_died || (WIFEXITED(status) && !WEXITSTATUS(status)));
+	return text;
+}
+
+/* @who it names, and @what it says; without the verifier the same line, and it goes on. */
+static void breach(void (*fn)(void), const char *who, const char *what)
+{
+	for (int verify = 0; verify < 2; verify++) {
+		bool died;
+		const char *text = told(fn, verify, &died);
+
+		if (!strstr(text, who) || !strstr(text, what) || died != verify)
+			fail_msg("expected %s ... %s, %s; the log: %s", who, what, verify ? "and the end" : "and no end", text);
+	}
 }
 
 static void run_access(void)
 {
-	t_simple(ALT_OP_ACCESS, 1, NULL);
+	access_root();
+}
+
+static void run_open_and_close(void)
+{
+	t_close(t_open("f"));
+}
+
+static void run_open(void)
+{
+	struct t_call c = { 0 };
+
+	t_run(&c, t_op(ALT_OP_OPENDIR, 1, NULL));
 }
 
 static void run_complete_twice(void)
 {
 	struct t_call c = { 0 };
 
-	t_script('C')->on_pre = pre_pend_keep;
 	t_go(&c, t_op(ALT_OP_ACCESS, 1, NULL));
 	alt_op_resume_pre(kept, ALT_PRE_COMPLETE, NULL);
 	alt_op_resume_pre(kept, ALT_PRE_COMPLETE, NULL);
 }
 
-static void the_verifier_stops_a_filter_that_breaks_the_contract(void **state)
+/* Its instance has gone by then. */
+static void run_complete_after_the_detach(void)
 {
-	verified(run_access, false);
-	t_script('B')->pre = 99;
-	verified(run_access, true);
-	t_script('B')->pre = ALT_PRE_DISALLOW_FASTIO;
-	verified(run_access, true);
-	t_script('B')->pre = ALT_PRE_COMPLETE;
-	t_script('B')->status = 1;
-	verified(run_access, true);
-	t_script('B')->pre = 0;
+	struct t_call c = { 0 };
+
+	t_go(&c, t_op(ALT_OP_ACCESS, 1, NULL));
+	alt_op_resume_pre(kept, ALT_PRE_COMPLETE, NULL);
+	t_wait(&c);
+	t_detach("C");
+	alt_op_resume_pre(kept, ALT_PRE_COMPLETE, NULL);
+}
+
+static enum alt_pre pre_resumes_and_goes_on(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	alt_op_resume_pre(op, ALT_PRE_SUCCESS_NO_CALLBACK, NULL);
+	return ALT_PRE_SUCCESS_NO_CALLBACK;
+}
+
+static enum alt_pre pre_dirty_without_edit(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	alt_op_dirty(op);
+	return ALT_PRE_SUCCESS_NO_CALLBACK;
+}
+
+static enum alt_pre pre_context_for_nobody(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	*ctx = op;
+	return ALT_PRE_SUCCESS_NO_CALLBACK;
+}
+
+static enum alt_pre pre_edit_undeclared(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	alt_op_edit(op)->mode++;
+	return ALT_PRE_SUCCESS_NO_CALLBACK;
+}
+
+static enum alt_pre pre_edit_and_back(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	alt_op_edit(op)->mode++;
+	alt_op_edit(op)->mode--;
+	return ALT_PRE_SUCCESS_NO_CALLBACK;
+}
+
+static int serve_completes_and_answers(struct alt_op *op)
+{
+	alt_op_complete(op, 0);
+	return 0;
+}
+
+static void b_is_named(alt_pre_fn *pre, void (*run)(void), const char *what)
+{
+	t_script('B')->on_pre = pre;
+	breach(run, "filter 'B' ", what);
+	t_script('B')->on_pre = NULL;
+}
+
+static void the_verifier_names_who_breaks_the_contract(void **state)
+{
+	struct t_script *b = t_script('B');
+
+	b->pre = 99;
+	breach(run_access, "filter 'B' broke the contract of operation 'access'", "unknown answer");
+	b->pre = ALT_PRE_DISALLOW_FASTIO;
+	breach(run_access, "filter 'B' ", "DISALLOW_FASTIO");
+	b->pre = ALT_PRE_COMPLETE;
+	b->status = 1;
+	breach(run_access, "filter 'B' ", "neither 0 nor -errno");
+	b->status = 0;
+	breach(run_open, "filter 'B' ", "without an open file");
+	b->pre = 0;
+	b->post_status = 7;
+	breach(run_access, "filter 'B' ", "neither 0 nor -errno");
+	b->post_status = 0;
+
+	b_is_named(pre_resumes_and_goes_on, run_access, "completed, and not kept");
+	b_is_named(pre_dirty_without_edit, run_access, "made dirty without an edit");
+	b_is_named(pre_context_for_nobody, run_access, "no post-operation to free it");
+
+	t_script('C')->on_pre = pre_pend_keep;
+	breach(run_complete_twice, "filter 'C' ", "completed twice");
+	breach(run_complete_after_the_detach, "filter 'C' ", "completed twice");
+	t_script('C')->on_pre = NULL;
+
 	tfs.on[ALT_OP_ACCESS] = serve_nonsense;
 	later.status = 77;
-	verified(run_access, true);
+	breach(run_access, "file system 'tfs' ", "neither 0, -errno nor ALT_PENDING");
+	tfs.on[ALT_OP_ACCESS] = serve_completes_and_answers;
+	breach(run_access, "file system 'tfs' ", "completed, and not kept");
 	tfs.on[ALT_OP_ACCESS] = NULL;
-	verified(run_complete_twice, true);
+}
+
+static enum alt_post post_fails_a_release(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	if (op->code == ALT_OP_RELEASE)
+		op->status = -EIO;
+	return ALT_POST_FINISHED;
+}
+
+static enum alt_post post_makes_it_good(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	op->status = 0;
+	return ALT_POST_FINISHED;
+}
+
+static void the_verifier_names_who_lets_a_release_fail_or_an_open_succeed(void **state)
+{
+	t_script('B')->on_post = post_fails_a_release;
+	breach(run_open_and_close, "filter 'B' broke the contract of operation 'release'", "cannot fail");
+	t_script('B')->on_post = post_makes_it_good;
+	t_script('C')->pre = ALT_PRE_COMPLETE;
+	t_script('C')->status = -EACCES;
+	breach(run_open, "filter 'B' broke the contract of operation 'opendir'", "without an open file");
+}
+
+/* Only while it verifies: to look for it each time has its price. */
+static void the_verifier_finds_changes_that_were_not_declared(void **state)
+{
+	bool died;
+
+	t_script('B')->on_pre = pre_edit_undeclared;
+	assert_non_null(strstr(told(run_access, true, &died), "filter 'B' broke the contract of operation 'access': parameters changed"));
+	assert_true(died);
+	assert_string_equal(told(run_access, false, &died), "");
+	t_script('B')->on_pre = pre_edit_and_back;
+	assert_string_equal(told(run_access, true, &died), "");
+	assert_false(died);
+}
+
+static void who_keeps_the_contract_is_not_named(void **state)
+{
+	bool died;
+
+	assert_string_equal(told(run_access, true, &died), "");
+	assert_false(died);
+	t_script('B')->on_pre = pre_pend_resumed_already;
+	later = (struct t_later){ .decision = ALT_PRE_SUCCESS_WITH_CALLBACK };
+	assert_string_equal(told(run_access, true, &died), "");
+	assert_string_equal(told(run_open_and_close, true, &died), "");
+	assert_false(died);
+}
+
+/* ---- what is not given back ---- */
+
+static void run_leak(void)
+{
+	struct alt_instance *b = t_instance("B");
+	struct alt_node *root = alt_volume_root(t_volume);
+	struct alt_file *file = NULL;
+	void *context = alt_context_new(1, NULL);
+
+	alt_node_set_context(b, root, ALT_CONTEXT_KEEP, context, NULL);
+	alt_io_open(b, root, O_RDONLY, &file);
+	t_detach("B");
+}
+
+static void run_leak_nothing(void)
+{
+	struct alt_instance *b = t_instance("B");
+	struct alt_node *root = alt_volume_root(t_volume);
+	struct alt_file *file = NULL;
+	void *context = alt_context_new(1, NULL);
+
+	alt_node_set_context(b, root, ALT_CONTEXT_KEEP, context, NULL);
+	alt_context_unref(context);
+	alt_io_open(b, root, O_RDONLY, &file);
+	alt_io_close(b, file);
+	t_detach("B");
+}
+
+static void who_gives_something_not_back_is_named_with_how_much(void **state)
+{
+	const char *text;
+	bool died;
+
+	text = told(run_leak, false, &died);
+	assert_non_null(strstr(text, "filter 'B' leaks 1 context:"));
+	assert_non_null(strstr(text, "filter 'B' leaks 1 open file:"));
+	assert_string_equal(told(run_leak_nothing, false, &died), "");
+}
+
+/* ---- what a detach waits for ---- */
+
+static void *hold_main(void *arg)
+{
+	struct t_call c = { 0 };
+
+	t_run(&c, t_op(ALT_OP_ACCESS, 1, NULL));
+	return NULL;
+}
+
+static void *resume_main(void *arg)
+{
+	sleep(4); /* it is told of after three seconds */
+	alt_op_resume_pre(kept, ALT_PRE_COMPLETE, NULL);
+	return NULL;
+}
+
+static void a_detach_that_waits_tells_for_whom(void **state)
+{
+	int was = dup(STDERR_FILENO);
+	FILE *log = tmpfile();
+	pthread_t held, resumed;
+	char text[4096] = "";
+
+	kept = NULL;
+	t_script('B')->on_pre = pre_pend_keep;
+	dup2(fileno(log), STDERR_FILENO);
+	pthread_create(&held, NULL, hold_main, NULL);
+	while (!atomic_load(&kept))
+		usleep(1000);
+	pthread_create(&resumed, NULL, resume_main, NULL);
+	t_detach("A");
+	pthread_join(held, NULL);
+	pthread_join(resumed, NULL);
+	alt_op_unref(kept);
+	dup2(was, STDERR_FILENO);
+	close(was);
+	rewind(log);
+	text[fread(text, 1, sizeof text - 1, log)] = 0;
+	fclose(log);
+	if (!strstr(text, "detaching 'A' from 'tfs:' waits for 'access' of process") || !strstr(text, "which is inside 'B'"))
+		fail_msg("the log: %s", text);
 }
 
 int main(void)
@@ -734,7 +977,12 @@ int main(void)
 		case3(a_create_a_kept_post_refuses_is_released_too),
 		case3(a_release_cannot_fail),
 		case3(a_release_is_never_lost),
-		case3(the_verifier_stops_a_filter_that_breaks_the_contract),
+		case3(the_verifier_names_who_breaks_the_contract),
+		case3(the_verifier_names_who_lets_a_release_fail_or_an_open_succeed),
+		case3(the_verifier_finds_changes_that_were_not_declared),
+		case3(who_keeps_the_contract_is_not_named),
+		case3(who_gives_something_not_back_is_named_with_how_much),
+		case3(a_detach_that_waits_tells_for_whom),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
