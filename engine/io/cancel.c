@@ -47,7 +47,11 @@ bool alt_op_cancelled(const struct alt_op *pub)
 
 void alt_op_extend(struct alt_op *pub, uint32_t timeout_ms)
 {
-	atomic_store(&((struct op *)pub)->deadline_ms, now_ms() + timeout_ms);
+	struct op *op = (struct op *)pub;
+
+	/* What a filter asks itself has no deadline, and no number to answer the kernel by. */
+	if (op->unique && pub->volume->timeout_ms)
+		atomic_store(&op->deadline_ms, now_ms() + timeout_ms);
 }
 
 static void cancel_unlock(struct op *op, struct alt_volume *v)

@@ -290,7 +290,7 @@ bool alt_op_clear_cancel(struct alt_op *op);
 /** true when the caller has given up; long work may end with -EINTR. */
 bool alt_op_cancelled(const struct alt_op *op);
 
-/** More time before the volume's request timeout: @timeout_ms from now. */
+/** More time before the volume's request timeout: @timeout_ms from now. Nothing happens where there is none. */
 void alt_op_extend(struct alt_op *op, uint32_t timeout_ms);
 
 /** Keep an operation's record from being used again while a pointer to it is held outside of a callback. */
