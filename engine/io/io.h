@@ -134,6 +134,7 @@ struct alt_volume {
 	struct workers *workers;
 
 	_Atomic uint64_t counts[ALT_OP_COUNT];   /* operations taken */
+	_Atomic uint64_t moves_begun, moves_over; /* RENAME: handed to the owner; names have followed */
 };
 
 /* One filter's place in one operation. The state says who may call it: see stack/dispatch.c. */

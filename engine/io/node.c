@@ -620,6 +620,14 @@ int alt_node_path_at(const struct alt_node *dir, const char *name, char *buf, si
 	return r;
 }
 
+uint64_t alt_volume_moves(const struct alt_volume *v, bool *ret_moving)
+{
+	uint64_t over = atomic_load(&v->moves_over), begun = atomic_load(&v->moves_begun);
+
+	*ret_moving = begun != over;
+	return begun;
+}
+
 struct alt_key alt_node_key(const struct alt_node *n)
 {
 	return n->rec.key;

@@ -476,6 +476,8 @@ static void served(struct op *op, int status)
 	}
 	op->pub.status = never_fails(op) ? 0 : status;
 	op_settle(op);
+	if (op->pub.code == ALT_OP_RENAME)
+		atomic_fetch_add(&op->pub.volume->moves_over, 1);
 	op->phase = PHASE_UP;
 	op->at = op->nframes - 1;
 }
@@ -494,6 +496,8 @@ static bool step_serve(struct op *op)
 		served(op, r);
 		return true;
 	}
+	if (op->pub.code == ALT_OP_RENAME)
+		atomic_fetch_add(&op->pub.volume->moves_begun, 1);
 	pend_begin(op);
 	r = handler ? handler(&op->pub) : absent(op);
 	if (r == ALT_PENDING) {

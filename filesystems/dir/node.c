@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,7 +23,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define RESOLVE_TRIES 3
+#define RESOLVE_TRIES 3          /* while names change below */
+#define RESOLVE_MOST 1000        /* while they are moved through the volume too */
 #define PATH_LONGEST (1u << 20)
 
 /** What an inode is known by. */
@@ -426,17 +428,38 @@ static int pin_try(struct dir_volume *volume, const struct alt_node *node, struc
 	return r;
 }
 
-int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
+/*
+ * A rename or an unlink between the path and the open is why once is not enough. One that is made through the volume is done
+ * below first: until the names here have followed, no path leads there.
+ */
+static int pin_get_again(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
 {
-	int r;
+	const struct alt_volume *alt = alt_node_volume(node);
+	bool moving;
+	uint64_t moves = alt_volume_moves(alt, &moving);
 
-	/* A rename or an unlink between the path and the open is why once is not enough. */
-	for (int i = 0; i < RESOLVE_TRIES; i++) {
+	for (unsigned all = 0, quiet = 1; quiet < RESOLVE_TRIES && all < RESOLVE_MOST; all++) {
+		uint64_t before = moves;
+		bool moved = moving;
+		int r;
+
+		if (moving)
+			sched_yield();
 		r = pin_try(volume, node, ret);
 		if (!worth_retry(r))
 			return r;
+		moves = alt_volume_moves(alt, &moving);
+		if (!moved && moves == before)
+			quiet++;
 	}
 	return -ESTALE;
+}
+
+int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
+{
+	int r = pin_try(volume, node, ret);
+
+	return worth_retry(r) ? pin_get_again(volume, node, ret) : r;
 }
 
 static struct alt_time time_of(struct statx_timestamp t)

@@ -26,6 +26,12 @@ void alt_node_unref(struct alt_node *node);
  */
 int alt_node_path(const struct alt_node *node, char *buf, size_t size);
 
+/**
+ * A rename below and its names here follow one another. A file system that did not find what a path says asks whether that may
+ * be why: it counts the renames made through the volume, and tells whether one is between the two.
+ */
+uint64_t alt_volume_moves(const struct alt_volume *volume, bool *ret_moving);
+
 /** Path of the entry @name in directory @dir. */
 int alt_node_path_at(const struct alt_node *dir, const char *name, char *buf, size_t size);
 
