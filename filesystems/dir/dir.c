@@ -94,6 +94,8 @@ static int root_error(struct alt_error *err, const char *path, int code)
 		what = "create it first, or correct the path";
 	if (code == -ENOTDIR)
 		what = "give a directory, as in dir:/srv/data";
+	if (code == -EACCES)
+		what = "you may not look into it";
 	return alt_error_set(err, code, "cannot serve directory '%s': %s; %s", path,
 			     strerror(-code), what);
 }
@@ -106,7 +108,10 @@ static int root_open(struct dir_volume *volume, const char *path, struct alt_err
 	if (fd < 0)
 		return root_error(err, path, -errno);
 	volume->names = fd_names_open();
-	if (volume->names < 0) {
+	/* O_PATH asks for no right to the directory itself. */
+	if (faccessat(fd, ".", X_OK, AT_EACCESS) < 0) {
+		r = root_error(err, path, -errno);
+	} else if (volume->names < 0) {
 		r = alt_error_set(err, -ENOSYS,
 				  "cannot serve directory '%s': /proc is not mounted; "
 				  "mount it with 'mount -t proc proc /proc'", path);

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import stat
 import subprocess
 
@@ -51,14 +52,30 @@ def test_another_user_is_not_let_in(place, user):
     """Neither root nor anybody else looks into what an ordinary user mounted."""
     user("""
         altitude mount dir:"$TREE" "$MNT"
-        id=$(stat -c %d "$MNT"); echo "$id" >"$HOME/seen"
-        altitude unmount "$MNT"
+        test "$(cat "$MNT/f")" = content
     """)
-    assert (place.path / "home/seen").read_text().strip() != str(os.stat(place.tree).st_dev)
+    server, = place.servers()                # it keeps the mount namespace
+    for ids in ([], ["setpriv", "--reuid", str(USER + 1), "--regid", str(USER + 1), "--clear-groups"],
+                ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups"]):
+        done = subprocess.run(["nsenter", f"--mount=/proc/{server}/ns/mnt", *ids, "cat", str(place.mnt / "f")], text=True,
+                              capture_output=True)
+        assert (done.returncode, done.stdout) == ((0, "content") if str(USER) in ids else (1, "")), done
+        assert str(USER) in ids or "Permission denied" in done.stderr
+    os.kill(server, signal.SIGTERM)
+    place.nothing_left()
     done = user("altitude mount --allow-other dir:\"$TREE\" \"$MNT\"", check=False)
     if "user_allow_other" not in [line.strip() for line in pathlib.Path("/etc/fuse.conf").read_text().splitlines()]:
         assert done.returncode == 1
         assert "user_allow_other" in done.stderr and "altitude mount: fusermount3 would not mount" in done.stderr
+    place.nothing_left()
+
+
+def test_a_user_does_not_mount_what_the_user_may_not_look_into(place, user):
+    os.chown(place.tree, 0, 0)
+    os.chmod(place.tree, 0o700)
+    done = user("altitude mount dir:\"$TREE\" \"$MNT\"", check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"altitude mount: cannot serve directory '{place.tree}': Permission denied; you may not look into it\n"
     place.nothing_left()
 
 
@@ -135,7 +152,7 @@ def test_try_as_a_user(place, user):
         PATH=/usr/bin:/bin:/usr/sbin:/sbin
         cd "$HOME/altitude"
         ./try --once
-        ! grep altitude /proc/self/mountinfo
+        ! grep "$HOME" /proc/self/mountinfo
     """, timeout=600)
     assert "nothing is left mounted; the tour is over" in done.stdout
     assert "content_screener" in done.stdout and "and still:" in done.stdout
