@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* "altitude doctor": what this kernel and this machine offer, what is missing, and what to do about it. */
 #include "cli.h"
+#include "control/lint.h"
 #include "wire/proto.h"
 
 #include <errno.h>
@@ -219,6 +220,34 @@ static void check_runtime(void)
 		fine("runtime directory", dir);
 }
 
+static void lint_note(void *arg, const char *text)
+{
+	note("registry", text);
+}
+
+static void check_registry(void)
+{
+	const char *dir = registry_directory();
+	struct alt_error err = { 0 };
+	struct manifest **list;
+	char text[300];
+	size_t count;
+	int odd = 0;
+
+	if (registry_read(dir, &list, &count, &err) < 0) {
+		lacking("registry", err.text);
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		odd += manifest_lint(list[i], lint_note, NULL);
+		manifest_free(list[i]);
+	}
+	free(list);
+	snprintf(text, sizeof text, "%zu manifest%s in %s", count, count == 1 ? "" : "s", dir);
+	if (!odd)
+		fine("registry", text);
+}
+
 static int run_doctor(const struct cli_args *a)
 {
 	check_kernel();
@@ -229,6 +258,7 @@ static int run_doctor(const struct cli_args *a)
 	check_limits();
 	check_changes();
 	check_runtime();
+	check_registry();
 	puts(missing ? "\nSomething is missing; the lines above say what to do." : "\nNothing is missing.");
 	return missing ? 1 : 0;
 }

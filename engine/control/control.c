@@ -472,6 +472,14 @@ void control_stop(struct server *s)
 	unlink(ctl->path);
 	if (write(ctl->stop_fd, &one, sizeof one) == sizeof one)
 		pthread_join(ctl->thread, NULL);
+}
+
+void control_free(struct server *s)
+{
+	struct control *ctl = s->control;
+
+	if (!ctl)
+		return;
 	while (atomic_load(&ctl->busy))
 		poll(NULL, 0, 1);
 	close(ctl->fd);

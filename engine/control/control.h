@@ -14,7 +14,8 @@
 #define CONTROL_MESSAGE_MAX 65536
 
 int control_start(struct server *s, struct alt_error *err);
-void control_stop(struct server *s);
+void control_stop(struct server *s);           /* nobody is let in any more, no new command is taken */
+void control_free(struct server *s);           /* waits for commands that are under way */
 
 /* Answer one message; never NULL but without memory. Any bytes. */
 json_t *control_answer(struct server *s, const char *message, size_t len);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A server's life: from a plan to a mounted volume, and to its end, whoever brings it. */
 #include "control/control.h"
+#include "control/lint.h"
 #include "module/module.h"
 #include <altitude/log.h>
 #include <altitude/ntstatus.h>
@@ -83,6 +84,11 @@ static int manifest_attach(struct server *s, const struct manifest *m, struct al
 	return r;
 }
 
+static void lint_log(void *arg, const char *text)
+{
+	alt_log(LOG_WARNING, "%s", text);
+}
+
 static int registry_attach(struct server *s, struct alt_error *err)
 {
 	struct manifest **list;
@@ -95,8 +101,10 @@ static int registry_attach(struct server *s, struct alt_error *err)
 		struct alt_error own = { 0 };
 		int one = 0;
 
-		if (!r && list[i]->start <= START_AUTO && !strcmp(list[i]->kind, "filter"))
+		if (!r && list[i]->start <= START_AUTO && !strcmp(list[i]->kind, "filter")) {
+			manifest_lint(list[i], lint_log, NULL);
 			one = manifest_attach(s, list[i], &own);
+		}
 		if (one < 0 && list[i]->start == START_AUTO)
 			alt_log(LOG_WARNING, "filter '%s' does not start: %s", list[i]->name, own.text);
 		else if (one < 0)
@@ -157,6 +165,7 @@ int server_open(struct server *s, struct server_plan *plan, struct alt_error *er
 	int r;
 
 	memset(s, 0, sizeof *s);
+	pthread_mutex_init(&s->change, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	process_prepare();
 	r = volume_open(s, plan, err);
@@ -189,5 +198,9 @@ void server_serve(struct server *s)
 	points_remove(s);
 	close(p[1].fd);
 	control_stop(s);
+	/* A command may wait for an operation that a filter keeps: the end of the session lets it go. */
+	session_free(s->session);
+	s->session = NULL;
+	control_free(s);
 	server_fini(s);
 }

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* By name, or by the path it was loaded from: "/some/where/rot13.so" is called "rot13". */
+/* With change or lock. By name, or by the path it was loaded from: "/some/where/rot13.so" is called "rot13". */
 static struct alt_filter *filter_find_locked(struct server *s, const char *name)
 {
 	const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
@@ -49,8 +49,10 @@ static int load_locked(struct server *s, const char *name, struct alt_filter **r
 		return alt_error_set(err, r, "no memory to load filter '%s'", name);
 	}
 	module_set_state(m, MODULE_FILTERING);
+	pthread_mutex_lock(&s->lock);
 	f->next = s->filters;
 	s->filters = f;
+	pthread_mutex_unlock(&s->lock);
 	*ret = f;
 	return 0;
 }
@@ -60,9 +62,9 @@ int server_load(struct server *s, const char *name, struct alt_error *err)
 	struct alt_filter *f;
 	int r;
 
-	pthread_mutex_lock(&s->lock);
+	pthread_mutex_lock(&s->change);
 	r = load_locked(s, name, &f, err);
-	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_unlock(&s->change);
 	return r;
 }
 
@@ -81,9 +83,11 @@ static int unload_locked(struct server *s, struct alt_filter *f, bool mandatory,
 		module_set_state(m, MODULE_UNLOADING);
 	while (!stack_detach(s->volume, f->name, NULL, reason, NULL))
 		;
+	pthread_mutex_lock(&s->lock);
 	for (at = &s->filters; *at != f; at = &(*at)->next)
 		;
 	*at = f->next;
+	pthread_mutex_unlock(&s->lock);
 	free(f->name);
 	free(f);
 	return m ? module_unload(m, err) : 0;
@@ -109,10 +113,10 @@ int server_unload(struct server *s, const char *name, bool mandatory, struct alt
 	struct alt_filter *f;
 	int r;
 
-	pthread_mutex_lock(&s->lock);
+	pthread_mutex_lock(&s->change);
 	f = filter_find_locked(s, name);
 	r = f ? unload_locked(s, f, mandatory, err) : unloaded_locked(s, name, err);
-	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_unlock(&s->change);
 	return r;
 }
 
@@ -174,7 +178,7 @@ int server_attach(struct server *s, const char *filter, const char *instance, co
 	struct alt_filter *f;
 	int r = manifest_apply(filter, &instance, &altitude, setup_flags, &m, err);
 
-	pthread_mutex_lock(&s->lock);
+	pthread_mutex_lock(&s->change);
 	f = filter_find_locked(s, filter);
 	if (!r && !f)
 		r = load_locked(s, filter, &f, err);
@@ -182,7 +186,7 @@ int server_attach(struct server *s, const char *filter, const char *instance, co
 		r = attach_locked(s, f, instance, altitude, options, setup_flags, err);
 	else
 		options_free(options);
-	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_unlock(&s->change);
 	manifest_free(m);
 	return r;
 }
@@ -221,4 +225,5 @@ void server_fini(struct server *s)
 	for (int i = 0; i < SERVER_POINTS_MAX; i++)
 		free(s->points[i]);
 	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->change);
 }

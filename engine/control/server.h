@@ -15,8 +15,10 @@
 struct server {
 	struct alt_volume *volume;
 	struct session *session;
-	pthread_mutex_t lock;            /* filters and points; held across load and unload, one at a time */
-	struct alt_filter *filters;      /* [lock] */
+	/* Lock order: change, then lock. A filter may take its time to come and to go, and the lists are read meanwhile. */
+	pthread_mutex_t change;          /* held across load, attach and unload: one at a time */
+	pthread_mutex_t lock;            /* filters and points */
+	struct alt_filter *filters;      /* [lock]; changed with [change] too */
 	char *points[SERVER_POINTS_MAX]; /* [lock] mounting points, without gaps */
 	int point_ids[SERVER_POINTS_MAX]; /* [lock] of mount_id() */
 	struct module *module;           /* of the file system */
