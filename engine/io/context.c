@@ -18,7 +18,7 @@ struct contexts_live {
 
 struct context {
 	struct context *next;                /* [volume.contexts_lock] */
-	struct alt_instance *in;             /* set while linked */
+	const void *owner;                   /* the instance, or its filter's live: set while linked */
 	struct contexts_live *live;          /* from the first link on */
 	_Atomic uint32_t refs;
 	void (*cleanup)(void *);
@@ -104,26 +104,26 @@ void alt_context_unref(void *blob)
 	free(c);
 }
 
-static struct context **find_locked(struct context **list, const struct alt_instance *in)
+static struct context **find_locked(struct context **list, const void *owner)
 {
-	while (*list && (*list)->in != in)
+	while (*list && (*list)->owner != owner)
 		list = &(*list)->next;
 	return list;
 }
 
-static int set(struct alt_volume *v, struct context **list, struct alt_instance *in, enum alt_context_set mode,
+static int set(struct alt_volume *v, struct context **list, const void *owner, struct contexts_live *live, enum alt_context_set mode,
 	       void *blob, void **ret_old)
 {
 	struct context *c = context_of(blob), *old, **at;
 	int r = 0;
 
 	pthread_mutex_lock(&v->contexts_lock);
-	at = find_locked(list, in);
+	at = find_locked(list, owner);
 	old = *at;
-	if (atomic_load(&instance_live(in)->closed)) {
+	if (atomic_load(&live->closed)) {
 		r = -ESHUTDOWN;
 		old = NULL;
-	} else if (c->in) {
+	} else if (c->owner) {
 		r = -EALREADY;
 		old = NULL;
 	} else if (old && mode == ALT_CONTEXT_KEEP) {
@@ -132,15 +132,15 @@ static int set(struct alt_volume *v, struct context **list, struct alt_instance 
 			atomic_fetch_add(&old->refs, 1);
 	} else {
 		c->next = old ? old->next : NULL;
-		c->in = in;
+		c->owner = owner;
 		if (!c->live) {
-			c->live = instance_live(in);
+			c->live = live;
 			atomic_fetch_add(&c->live->count, 1);
 		}
 		atomic_fetch_add(&c->refs, 1);
 		*at = c;
 		if (old)
-			old->in = NULL;
+			old->owner = NULL;
 	}
 	pthread_mutex_unlock(&v->contexts_lock);
 	if (old && ret_old)
@@ -150,16 +150,16 @@ static int set(struct alt_volume *v, struct context **list, struct alt_instance 
 	return r;
 }
 
-static void *get(struct alt_volume *v, struct context **list, struct alt_instance *in, bool unlink)
+static void *get(struct alt_volume *v, struct context **list, const void *owner, bool unlink)
 {
 	struct context *c, **at;
 
 	pthread_mutex_lock(&v->contexts_lock);
-	at = find_locked(list, in);
+	at = find_locked(list, owner);
 	c = *at;
 	if (c && unlink) {
 		*at = c->next;
-		c->in = NULL;
+		c->owner = NULL;
 	} else if (c) {
 		atomic_fetch_add(&c->refs, 1);
 	}
@@ -167,19 +167,19 @@ static void *get(struct alt_volume *v, struct context **list, struct alt_instanc
 	return c ? c->bytes : NULL;
 }
 
-struct context *contexts_unlink(struct context **list, struct alt_volume *v, struct alt_instance *in)
+struct context *contexts_unlink(struct context **list, struct alt_volume *v, const void *owner)
 {
 	struct context *gone = NULL, *c, **at;
 
 	pthread_mutex_lock(&v->contexts_lock);
 	for (at = list; *at;) {
 		c = *at;
-		if (in && c->in != in) {
+		if (owner && c->owner != owner) {
 			at = &c->next;
 			continue;
 		}
 		*at = c->next;
-		c->in = NULL;
+		c->owner = NULL;
 		c->next = gone;
 		atomic_fetch_add(&c->live->leaving, 1);
 		gone = c;
@@ -201,9 +201,9 @@ void contexts_put(struct context *gone)
 	}
 }
 
-void contexts_drop(struct context **list, struct alt_volume *v, struct alt_instance *in)
+void contexts_drop(struct context **list, struct alt_volume *v, const void *owner)
 {
-	contexts_put(contexts_unlink(list, v, in));
+	contexts_put(contexts_unlink(list, v, owner));
 }
 
 void contexts_settle(struct contexts_live *live)
@@ -214,19 +214,25 @@ void contexts_settle(struct contexts_live *live)
 
 int alt_node_set_context(struct alt_instance *in, struct alt_node *node, enum alt_context_set mode, void *context, void **old)
 {
-	return set(node->volume, &node->contexts, in, mode, context, old);
+	return set(node->volume, &node->contexts, in, instance_live(in), mode, context, old);
 }
 
 int alt_file_set_context(struct alt_instance *in, struct alt_file *file, enum alt_context_set mode, void *context, void **old)
 {
-	return set(file->node->volume, &file->contexts, in, mode, context, old);
+	return set(file->node->volume, &file->contexts, in, instance_live(in), mode, context, old);
+}
+
+int alt_instance_set_context(struct alt_instance *in, enum alt_context_set mode, void *context, void **old)
+{
+	return set(alt_instance_volume(in), instance_contexts(in), in, instance_live(in), mode, context, old);
 }
 
 int alt_volume_set_context(struct alt_instance *in, enum alt_context_set mode, void *context, void **old)
 {
 	struct alt_volume *v = alt_instance_volume(in);
+	struct contexts_live *live = instance_filter_live(in);
 
-	return set(v, &v->contexts, in, mode, context, old);
+	return set(v, &v->contexts, live, live, mode, context, old);
 }
 
 void *alt_node_get_context(struct alt_instance *in, struct alt_node *node)
@@ -239,9 +245,16 @@ void *alt_file_get_context(struct alt_instance *in, struct alt_file *file)
 	return get(file->node->volume, &file->contexts, in, false);
 }
 
+void *alt_instance_get_context(struct alt_instance *in)
+{
+	return get(alt_instance_volume(in), instance_contexts(in), in, false);
+}
+
 void *alt_volume_get_context(struct alt_instance *in)
 {
-	return get(alt_instance_volume(in), &alt_instance_volume(in)->contexts, in, false);
+	struct alt_volume *v = alt_instance_volume(in);
+
+	return get(v, &v->contexts, instance_filter_live(in), false);
 }
 
 void *alt_node_delete_context(struct alt_instance *in, struct alt_node *node)
@@ -254,7 +267,14 @@ void *alt_file_delete_context(struct alt_instance *in, struct alt_file *file)
 	return get(file->node->volume, &file->contexts, in, true);
 }
 
+void *alt_instance_delete_context(struct alt_instance *in)
+{
+	return get(alt_instance_volume(in), instance_contexts(in), in, true);
+}
+
 void *alt_volume_delete_context(struct alt_instance *in)
 {
-	return get(alt_instance_volume(in), &alt_instance_volume(in)->contexts, in, true);
+	struct alt_volume *v = alt_instance_volume(in);
+
+	return get(v, &v->contexts, instance_filter_live(in), true);
 }

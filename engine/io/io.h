@@ -301,20 +301,24 @@ void shared_drop(struct alt_node *n);        /* the kernel has forgotten it */
 void shared_drop_all(struct alt_volume *v);
 
 /*
- * How many contexts of one instance exist. Outlives the instance when some are still referenced. NULL is fine.
+ * How many contexts of one instance exist, or of one filter on a volume. Outlives them when some are still referenced. NULL is
+ * fine.
  */
 struct contexts_live *contexts_live_new(void);
 void contexts_close(struct contexts_live *live);               /* from here on set answers -ESHUTDOWN */
 /* How many there are; the filter is named as one that leaks when @who is not NULL. */
 uint32_t contexts_verify(const struct contexts_live *live, const char *who);
-/* The instance is done with it. @over, NULL for none, is called once, by whoever releases the last context, after its cleanup. */
+/* The owner is done with it. @over, NULL for none, is called once, by whoever releases the last context, after its cleanup. */
 void contexts_give_up(struct contexts_live *live, void (*over)(void *arg), void *arg);
-struct contexts_live *instance_live(struct alt_instance *in);  /* stack's: io knows no more of an instance */
+/* Stack's: io knows no more of an instance. */
+struct contexts_live *instance_live(struct alt_instance *in);
+struct contexts_live *instance_filter_live(struct alt_instance *in); /* which is also the owner of the volume's */
+struct context **instance_contexts(struct alt_instance *in);
 
-/* Contexts of one instance go; with a NULL instance, all. */
-void contexts_drop(struct context **list, struct alt_volume *v, struct alt_instance *in);
+/* Contexts of one owner (an instance, or a filter's live) go; with NULL, all. */
+void contexts_drop(struct context **list, struct alt_volume *v, const void *owner);
 /* The same in two steps: the first may be taken under slots_lock, the second calls cleanups. */
-struct context *contexts_unlink(struct context **list, struct alt_volume *v, struct alt_instance *in);
+struct context *contexts_unlink(struct context **list, struct alt_volume *v, const void *owner);
 void contexts_put(struct context *gone);
 /* Wait for those that another thread has unlinked, with an object that is going, and not yet cleaned up. */
 void contexts_settle(struct contexts_live *live);

@@ -35,23 +35,25 @@ static void hold_end(void *arg)
 	free(h);
 }
 
-/* Contexts that somebody still references are cleaned up by the filter's code, whenever they are released. */
-static void contexts_leave(struct alt_instance *in, const char *tell)
+/*
+ * Contexts that somebody still references are cleaned up by the filter's code, whenever they are released.
+ * @what, @name  whose they are, NULL where the verifier is not to tell
+ */
+static void contexts_leave(struct contexts_live *live, const struct alt_filter *filter, const char *what, const char *name)
 {
-	static const char format[] = "contexts of instance '%s'";
-	struct module *m = contexts_verify(in->live, tell) ? module_of(in->filter->reg) : NULL;
-	size_t size = sizeof format + (in->name ? strlen(in->name) : 0);
+	static const char format[] = "contexts of %s '%s'";
+	struct module *m = contexts_verify(live, name) ? module_of(filter->reg) : NULL;
+	size_t size = sizeof format + strlen(what) + strlen(name ? name : filter->name);
 	struct hold *h = m ? malloc(sizeof *h + size) : NULL;
 
 	if (h) {
 		h->module = m;
-		snprintf(h->who, size, format, in->name);
+		snprintf(h->who, size, format, what, name ? name : filter->name);
 		module_hold(m, h->who);
 	} else {
 		module_hold(m, "contexts"); /* for ever: there is no memory to know when they are gone */
 	}
-	contexts_give_up(in->live, h ? hold_end : NULL, h);
-	in->live = NULL;
+	contexts_give_up(live, h ? hold_end : NULL, h);
 }
 
 static void instance_free(struct alt_instance *in)
@@ -59,7 +61,7 @@ static void instance_free(struct alt_instance *in)
 	if (!in)
 		return;
 	options_free(in->options);
-	contexts_leave(in, NULL);
+	contexts_leave(in->live, in->filter, "instance", NULL);
 	free(in->name);
 	free(in->altitude);
 	free(in);
@@ -205,6 +207,48 @@ static int instance_new(struct alt_volume *v, struct alt_filter *filter, const c
 	return 0;
 }
 
+/* What the filter's other instances have, or a new one; counted. NULL without memory. */
+static struct filter_share *share_join_locked(struct stack_volume *sv, const struct alt_filter *filter)
+{
+	struct filter_share *share;
+
+	for (struct alt_instance *at = sv->top; at; at = at->below) {
+		if (at->filter != filter)
+			continue;
+		at->share->users++;
+		return at->share;
+	}
+	share = calloc(1, sizeof *share);
+	if (!share)
+		return NULL;
+	share->users = 1;
+	share->live = contexts_live_new();
+	if (share->live)
+		return share;
+	free(share);
+	return NULL;
+}
+
+/* The last one takes the volume's contexts along. @in has left the list: who comes now shares with others. */
+static void share_leave(struct alt_instance *in)
+{
+	struct alt_volume *v = in->volume;
+	struct filter_share *share = in->share;
+	bool last;
+
+	in->share = NULL;
+	pthread_mutex_lock(&v->sv->lock);
+	last = !--share->users;
+	pthread_mutex_unlock(&v->sv->lock);
+	if (!last)
+		return;
+	contexts_close(share->live);
+	contexts_drop(&v->contexts, v, share->live);
+	contexts_settle(share->live);
+	contexts_leave(share->live, in->filter, "filter", in->filter->name);
+	free(share);
+}
+
 static int instance_reserve(struct alt_instance *in, struct alt_error *err)
 {
 	struct stack_volume *sv = in->volume->sv;
@@ -212,6 +256,10 @@ static int instance_reserve(struct alt_instance *in, struct alt_error *err)
 
 	pthread_mutex_lock(&sv->lock);
 	r = place_check_locked(in->volume, in, err);
+	if (!r) {
+		in->share = share_join_locked(sv, in->filter);
+		r = in->share ? 0 : -ENOMEM;
+	}
 	if (!r)
 		place_locked(sv, in);
 	pthread_mutex_unlock(&sv->lock);
@@ -227,7 +275,7 @@ static void contexts_drop_all(struct alt_instance *in)
 	struct alt_volume *v = in->volume;
 	struct context *gone;
 
-	contexts_drop(&v->contexts, v, in);
+	contexts_drop(&in->contexts, v, in);
 	pthread_mutex_lock(&v->slots_lock);
 	for (uint32_t i = 0; i < v->node_slots.count; i++) {
 		struct alt_node *n = slot_at_locked(&v->node_slots, i);
@@ -286,6 +334,7 @@ int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *na
 	if (r < 0) {
 		contexts_close(in->live);
 		contexts_drop_all(in);
+		share_leave(in);
 		instance_free(in);
 		alt_error_status(err, STATUS_FLT_DO_NOT_ATTACH, "filter '%s' declined to attach to '%s': %s", filter->name,
 				 v->name, strerror(-r));
@@ -375,7 +424,9 @@ static void teardown(struct alt_instance *in, uint32_t reason)
 	contexts_drop_all(in);
 	if (reg->teardown_complete)
 		reg->teardown_complete(in, reason);
-	contexts_leave(in, in->name);
+	share_leave(in);
+	contexts_leave(in->live, in->filter, "instance", in->name);
+	in->live = NULL;
 	files_verify(in);
 	atomic_store(&in->state, INSTANCE_GONE);
 	atomic_fetch_sub(&in->filter->instances, 1);
@@ -494,6 +545,16 @@ void stack_volume_fini(struct alt_volume *v)
 struct contexts_live *instance_live(struct alt_instance *in)
 {
 	return in->live;
+}
+
+struct contexts_live *instance_filter_live(struct alt_instance *in)
+{
+	return in->share->live;
+}
+
+struct context **instance_contexts(struct alt_instance *in)
+{
+	return &in->contexts;
 }
 
 const char *alt_instance_name(const struct alt_instance *in)

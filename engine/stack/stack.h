@@ -26,6 +26,12 @@ struct alt_filter {
 	struct alt_filter *next;
 };
 
+/* What a filter's instances on one volume have in common. */
+struct filter_share {
+	struct contexts_live *live;                        /* the volume's contexts of the filter */
+	uint32_t users;                                    /* [sv lock] instances */
+};
+
 enum instance_state { INSTANCE_SETUP, INSTANCE_ATTACHED, INSTANCE_ASKED, INSTANCE_TEARDOWN, INSTANCE_GONE };
 
 struct alt_instance {
@@ -36,6 +42,8 @@ struct alt_instance {
 	void *data;
 	_Atomic int state;
 	struct contexts_live *live;                        /* its contexts that somebody still counts */
+	struct filter_share *share;                        /* with the filter's other instances on the volume */
+	struct context *contexts;                          /* [volume.contexts_lock] its own */
 	_Atomic int32_t files;                             /* it opened from below, and has not closed */
 	_Atomic int64_t ops;                               /* operations that may still call it */
 	_Atomic uint64_t synchronizes;                     /* bit per op code: it has answered so without having said it */

@@ -132,7 +132,7 @@ static void a_detach_waits_for_the_cleanup_of_an_object_that_is_going(void **sta
 }
 
 /* The same rules on each kind of object. */
-enum kind { NODE, HANDLE, VOLUME, KINDS };
+enum kind { NODE, HANDLE, OWN, VOLUME, KINDS };
 
 static struct alt_file *file;
 
@@ -142,6 +142,8 @@ static int set(enum kind k, struct alt_instance *in, enum alt_context_set mode, 
 		return alt_node_set_context(in, root, mode, context, old);
 	if (k == HANDLE)
 		return alt_file_set_context(in, file, mode, context, old);
+	if (k == OWN)
+		return alt_instance_set_context(in, mode, context, old);
 	return alt_volume_set_context(in, mode, context, old);
 }
 
@@ -149,6 +151,8 @@ static void *get(enum kind k, struct alt_instance *in)
 {
 	if (k == NODE)
 		return alt_node_get_context(in, root);
+	if (k == OWN)
+		return alt_instance_get_context(in);
 	return k == HANDLE ? alt_file_get_context(in, file) : alt_volume_get_context(in);
 }
 
@@ -156,15 +160,22 @@ static void *take(enum kind k, struct alt_instance *in)
 {
 	if (k == NODE)
 		return alt_node_delete_context(in, root);
+	if (k == OWN)
+		return alt_instance_delete_context(in);
 	return k == HANDLE ? alt_file_delete_context(in, file) : alt_volume_delete_context(in);
+}
+
+static void each_kind_to(enum kind most, void (*fn)(enum kind k))
+{
+	file = t_open("f");
+	for (int k = 0; k <= (int)most; k++)
+		fn(k);
+	assert_int_equal(t_close(file), 0);
 }
 
 static void each_kind(void (*fn)(enum kind k))
 {
-	file = t_open("f");
-	for (int k = 0; k < KINDS; k++)
-		fn(k);
-	assert_int_equal(t_close(file), 0);
+	each_kind_to(VOLUME, fn);
 }
 
 static void keep_on(enum kind k)
@@ -248,7 +259,97 @@ static void already_on(enum kind k)
 
 static void a_context_hangs_in_one_place_and_an_instance_has_its_own(void **state)
 {
-	each_kind(already_on);
+	each_kind_to(OWN, already_on);
+}
+
+/* ---- of a volume: the filter's ---- */
+
+static void the_instances_of_a_filter_share_the_volumes_context(void **state)
+{
+	_Atomic int count = 0;
+	struct note *n = note_new(&count), *other = note_new(NULL);
+
+	assert_int_equal(alt_volume_set_context(a, ALT_CONTEXT_KEEP, n, NULL), 0);
+	alt_context_unref(n);
+	assert_ptr_equal(alt_volume_get_context(b), n);
+	alt_context_unref(n);
+	assert_int_equal(alt_volume_set_context(b, ALT_CONTEXT_KEEP, other, NULL), -EEXIST);
+	alt_context_unref(other);
+
+	assert_int_equal(t_detach("A"), 0); /* who set it */
+	assert_int_equal(count, 0);
+	assert_int_equal(t_attach("C", "100"), 0);
+	assert_int_equal(t_detach("B"), 0);
+	assert_ptr_equal(alt_volume_get_context(t_instance("C")), n);
+	alt_context_unref(n);
+	assert_int_equal(count, 0);
+	assert_int_equal(t_detach("C"), 0); /* the last */
+	assert_int_equal(count, 1);
+	assert_int_equal(t_attach("A", "300"), 0);
+	assert_null(alt_volume_get_context(t_instance("A")));
+}
+
+static void another_filter_has_its_own_volume_context(void **state)
+{
+	static const struct alt_filter_registration reg = { .size = sizeof reg, .name = "another" };
+	_Atomic int count = 0, others = 0;
+	struct note *n = note_new(&count), *other = note_new(&others);
+	struct alt_instance *d;
+
+	assert_int_equal(t_attach_as(&reg, "D", "50"), 0);
+	d = t_instance("D");
+	assert_int_equal(alt_volume_set_context(a, ALT_CONTEXT_KEEP, n, NULL), 0);
+	assert_null(alt_volume_get_context(d));
+	assert_int_equal(alt_volume_set_context(d, ALT_CONTEXT_KEEP, n, NULL), -EALREADY);
+	assert_int_equal(alt_volume_set_context(d, ALT_CONTEXT_KEEP, other, NULL), 0);
+	alt_context_unref(n);
+	alt_context_unref(other);
+	assert_int_equal(t_detach("D"), 0);
+	assert_int_equal(others, 1);
+	assert_int_equal(count, 0);
+}
+
+static _Atomic long sharers;
+
+static void *sharer_main(void *arg)
+{
+	const char *name = arg;
+	char altitude[2] = { name[0], 0 };
+
+	altitude[0] = '1' + name[0] - 'A';
+	for (int round = 0; round < 300; round++) {
+		struct alt_error err = { 0 };
+		struct alt_instance *in;
+		struct note *n;
+
+		if (stack_attach(t_volume, t_filter(&t_letters), name, altitude, NULL, ALT_SETUP_MANUAL, &err))
+			continue;
+		in = t_instance(name);
+		n = note_new(NULL);
+		alt_volume_set_context(in, round & 1 ? ALT_CONTEXT_REPLACE : ALT_CONTEXT_KEEP, n, NULL);
+		alt_context_unref(n);
+		alt_context_unref(alt_volume_get_context(in));
+		stack_detach(t_volume, NULL, name, ALT_TEARDOWN_MANUAL, &err);
+		atomic_fetch_add(&sharers, 1);
+	}
+	return NULL;
+}
+
+static void instances_that_come_and_go_at_once_share_and_lose_nothing(void **state)
+{
+	static char *const names[] = { "D", "E", "F" };
+	pthread_t t[3];
+
+	sharers = 0;
+	assert_int_equal(t_detach("A"), 0);
+	assert_int_equal(t_detach("B"), 0);
+	t_filter(&t_letters);
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t[i], NULL, sharer_main, names[i]);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(sharers, 900);
+	assert_int_equal(made, cleaned);
 }
 
 static void hang(enum kind k, struct alt_instance *in, _Atomic int *count)
@@ -265,19 +366,19 @@ static void a_detach_drops_the_instances_contexts_and_no_others(void **state)
 	struct note *held;
 
 	file = t_open("f");
-	for (int k = 0; k < KINDS; k++) {
+	for (int k = 0; k < VOLUME; k++) {
 		hang(k, a, &mine);
 		hang(k, b, &others);
 	}
 	held = get(NODE, a);
 	assert_int_equal(t_detach("A"), 0);
-	assert_int_equal(mine, KINDS - 1);
+	assert_int_equal(mine, VOLUME - 1);
 	assert_string_equal(held->text, "");
 	alt_context_unref(held); /* the last to know it */
-	assert_int_equal(mine, KINDS);
+	assert_int_equal(mine, VOLUME);
 	assert_int_equal(others, 0);
 	assert_int_equal(t_detach("B"), 0);
-	assert_int_equal(others, KINDS);
+	assert_int_equal(others, VOLUME);
 	assert_int_equal(t_close(file), 0);
 }
 
@@ -303,12 +404,14 @@ static _Atomic int late_answer;
 
 static int setup_hang_and_decline(struct alt_instance *in, uint32_t flags, struct alt_error *err)
 {
-	struct note *on_node = note_new(NULL), *on_volume = note_new(NULL);
+	struct note *on_node = note_new(NULL), *on_volume = note_new(NULL), *own = note_new(NULL);
 
 	alt_node_set_context(in, alt_volume_root(t_volume), ALT_CONTEXT_KEEP, on_node, NULL);
 	alt_volume_set_context(in, ALT_CONTEXT_KEEP, on_volume, NULL);
+	alt_instance_set_context(in, ALT_CONTEXT_KEEP, own, NULL);
 	alt_context_unref(on_node);
 	alt_context_unref(on_volume);
+	alt_context_unref(own);
 	return -EPERM;
 }
 
@@ -325,8 +428,8 @@ static void an_instance_that_declined_leaves_no_context(void **state)
 	static const struct alt_filter_registration reg = { .size = sizeof reg, .name = "decline", .setup = setup_hang_and_decline };
 
 	assert_true(t_attach_as(&reg, "D", "100") < 0);
-	assert_int_equal(made, 2);
-	assert_int_equal(cleaned, 2);
+	assert_int_equal(made, 3);
+	assert_int_equal(cleaned, 3);
 }
 
 static void an_instance_that_goes_sets_no_context(void **state)
@@ -440,6 +543,9 @@ int main(void)
 		case2(keep_leaves_what_is_there_and_shows_it),
 		case2(replace_hands_the_old_one_over_or_drops_it),
 		case2(a_context_hangs_in_one_place_and_an_instance_has_its_own),
+		case2(the_instances_of_a_filter_share_the_volumes_context),
+		case2(another_filter_has_its_own_volume_context),
+		case2(instances_that_come_and_go_at_once_share_and_lose_nothing),
 		case2(a_detach_drops_the_instances_contexts_and_no_others),
 		case2(a_context_goes_with_its_node),
 		case2(an_instance_that_declined_leaves_no_context),

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contexts: an instance's own data hung on a volume, node or file. Reference counted; the cleanup runs exactly once,
- * when the last reference goes. One per instance and object.   Source: FltAllocateContext and its kin.
+ * Contexts: a filter's own data hung on a node, an open file, an instance or a volume. Reference counted; the cleanup runs
+ * exactly once, when the last reference goes.   Source: FltAllocateContext and its kin.
+ *
+ * Of a node, of a file and of the instance itself each instance has one. That of a volume is the filter's: all its instances
+ * there share it.
  *
  * Allocate gives 1; a successful set adds the object's; get adds the caller's. The caller always releases its own,
- * whether or not set succeeded. An object's reference goes when the object does, or with the instance.
+ * whether or not set succeeded. An object's reference goes when the object does, or with the instance; a volume's with the last
+ * instance of the filter, after its teardown_complete.
  */
 #ifndef ALTITUDE_CONTEXT_H
 #define ALTITUDE_CONTEXT_H
@@ -26,16 +30,19 @@ enum alt_context_set { ALT_CONTEXT_REPLACE = 0, ALT_CONTEXT_KEEP = 1 };
  */
 int alt_node_set_context(struct alt_instance *in, struct alt_node *node, enum alt_context_set mode, void *context, void **old);
 int alt_file_set_context(struct alt_instance *in, struct alt_file *file, enum alt_context_set mode, void *context, void **old);
+int alt_instance_set_context(struct alt_instance *in, enum alt_context_set mode, void *context, void **old);
 int alt_volume_set_context(struct alt_instance *in, enum alt_context_set mode, void *context, void **old);
 
 /** The context, referenced; NULL when there is none. */
 void *alt_node_get_context(struct alt_instance *in, struct alt_node *node);
 void *alt_file_get_context(struct alt_instance *in, struct alt_file *file);
+void *alt_instance_get_context(struct alt_instance *in);
 void *alt_volume_get_context(struct alt_instance *in);
 
 /** Unlink: the object's reference is handed to the caller (release it); NULL when there is none. */
 void *alt_node_delete_context(struct alt_instance *in, struct alt_node *node);
 void *alt_file_delete_context(struct alt_instance *in, struct alt_file *file);
+void *alt_instance_delete_context(struct alt_instance *in);
 void *alt_volume_delete_context(struct alt_instance *in);
 
 #endif
