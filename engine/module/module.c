@@ -474,17 +474,18 @@ static int locate(const char *name, enum alt_module_kind kind, char **ret, struc
 	if (!file && asprintf(&file, "%s.so", name) < 0)
 		return -ENOMEM;
 	*ret = *file == '/' ? realpath(file, NULL) : search_all(file);
+	if (!*ret)
+		near_all(name, near, sizeof(near));
+	if (!*ret && *near)
+		r = alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
+				     "unknown %s '%s': no %s in $ALTITUDE_MODULE_PATH or %s; do you mean '%s'?",
+				     kind_names[kind], name, file, ALTITUDE_MODULE_DIR, near);
+	else if (!*ret)
+		r = alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
+				     "unknown %s '%s': no %s in $ALTITUDE_MODULE_PATH or %s; check the name, or give a path",
+				     kind_names[kind], name, file, ALTITUDE_MODULE_DIR);
 	free(file);
-	if (*ret)
-		return 0;
-	near_all(name, near, sizeof(near));
-	if (*near)
-		return alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
-					"unknown %s '%s': no %s.so in $ALTITUDE_MODULE_PATH or %s; do you mean '%s'?",
-					kind_names[kind], name, name, ALTITUDE_MODULE_DIR, near);
-	return alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
-				"unknown %s '%s': no %s.so in $ALTITUDE_MODULE_PATH or %s; check the name, or give a path",
-				kind_names[kind], name, name, ALTITUDE_MODULE_DIR);
+	return r;
 }
 
 /* "/some/where/rot13.so" is called "rot13". */
