@@ -39,11 +39,22 @@ static int refused(const struct cli_args *a, const json_t *answer)
 	return 1;
 }
 
+/* Once: what is waited for may take any time, and to end the command does not end the wait. */
+static void wait_tell(json_t *request)
+{
+	fprintf(stderr, "altitude %s: waits for what is under way inside the filter; the server's log says for whom\n", text(request, "cmd"));
+	control_waits = NULL;
+}
+
 /* Ask; NULL after the error is told. @request is taken. */
 static json_t *ask(const struct cli_args *a, const char *where, json_t *request)
 {
 	struct alt_error err = { 0 };
-	json_t *answer = request ? control_ask(where, request, &err) : NULL;
+	json_t *answer;
+
+	if (!strcmp(a->command->name, "detach") || !strcmp(a->command->name, "unload"))
+		control_waits = wait_tell;
+	answer = request ? control_ask(where, request, &err) : NULL;
 
 	json_decref(request);
 	if (!answer) {
@@ -82,6 +93,8 @@ static void answers_join(json_t *answer, void *arg)
 	json_array_append(arg, answer);
 }
 
+static int partial; /* a server did not answer: the list lacks its part */
+
 static json_t *collect(const struct cli_args *a, const char *cmd, void (*join)(json_t *, void *))
 {
 	json_t *all = json_array(), *request = json_pack("{s:s}", "cmd", cmd), *answer;
@@ -96,6 +109,9 @@ static json_t *collect(const struct cli_args *a, const char *cmd, void (*join)(j
 		if (answer)
 			return all;
 	} else if (control_ask_all(request, join, all, &err) >= 0) {
+		if (err.code)
+			cli_fail(a, &err);
+		partial = err.code;
 		json_decref(request);
 		return all;
 	} else {
@@ -111,7 +127,7 @@ static int json_print(json_t *list)
 	json_dumpf(list, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(list);
-	return 0;
+	return partial ? 1 : 0;
 }
 
 static int run_volumes(const struct cli_args *a)
@@ -142,7 +158,7 @@ static int run_volumes(const struct cli_args *a)
 	}
 	json_decref(all);
 	cli_table_print(&t);
-	return 0;
+	return partial ? 1 : 0;
 }
 const struct cli_command cli_volumes = {
 	.name = "volumes", .operands = "", .summary = "List the volumes and where they are mounted", .max = 0,
@@ -165,7 +181,7 @@ static int run_filters(const struct cli_args *a)
 		cli_table_add(&t, text(f, "filter"), number(f, "instances", instances), text(f, "altitude"), number(f, "frame", frame));
 	json_decref(all);
 	cli_table_print(&t);
-	return 0;
+	return partial ? 1 : 0;
 }
 const struct cli_command cli_filters = {
 	.name = "filters", .operands = "[VOLUME]", .summary = "List the filters in memory", .max = 1,
@@ -191,7 +207,7 @@ static int run_instances(const struct cli_args *a)
 	}
 	json_decref(all);
 	cli_table_print(&t);
-	return 0;
+	return partial ? 1 : 0;
 }
 const struct cli_command cli_instances = {
 	.name = "instances", .operands = "[VOLUME]", .summary = "List the stack of each volume, highest altitude first", .max = 1,

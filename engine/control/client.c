@@ -4,12 +4,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define PATIENCE_MS 5000
 
 static char *answer_receive(int fd)
 {
@@ -36,25 +39,50 @@ static char *answer_receive(int fd)
 	return NULL;
 }
 
-static json_t *ask_path(const char *path, json_t *request)
+void (*control_waits)(json_t *request);
+
+/* A list is not held up by a server that is stopped or hangs; what was asked of one server takes the time it takes. */
+static bool answer_comes(int fd, json_t *request, bool list)
 {
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	while (!poll(&p, 1, PATIENCE_MS)) {
+		if (list)
+			return false;
+		if (control_waits)
+			control_waits(request);
+	}
+	return true;
+}
+
+/* @silent gets the server's process number when it does not answer in time; NULL: it is waited for. */
+static json_t *ask_path(const char *path, json_t *request, char **silent)
+{
+	static const struct timeval patience = { .tv_sec = PATIENCE_MS / 1000 };
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	char *text, *answer = NULL;
+	bool late;
 	json_t *out;
 
-	if (fd < 0 || strlen(path) >= sizeof a.sun_path)
+	if (fd < 0)
 		return NULL;
-	strcpy(a.sun_path, path);
+	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience); /* of connect(2) too */
 	if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
 		if (errno == ECONNREFUSED)
 			unlink(path); /* its server is gone */
-		close(fd);
-		return NULL;
+		late = errno == EAGAIN;
+		text = NULL;
+	} else {
+		text = json_dumps(request, JSON_COMPACT);
+		late = text && send(fd, text, strlen(text), MSG_NOSIGNAL) < 0 && errno == EAGAIN;
+		late = late || (text && !answer_comes(fd, request, silent));
+		if (text && !late)
+			answer = answer_receive(fd);
 	}
-	text = json_dumps(request, JSON_COMPACT);
-	if (text && send(fd, text, strlen(text), MSG_NOSIGNAL) >= 0)
-		answer = answer_receive(fd);
+	if (late && silent && asprintf(silent, "%d", atoi(strrchr(path, '/') + 1)) < 0)
+		*silent = NULL;
 	close(fd);
 	out = answer ? json_loads(answer, 0, NULL) : NULL;
 	free(answer);
@@ -85,13 +113,22 @@ static int each_socket(bool (*fn)(const char *path, void *arg), void *arg, struc
 	return 0;
 }
 
-struct all { json_t *request; void (*fn)(json_t *, void *); void *arg; int count; };
+static void silent_note(struct alt_error *err, char *pid)
+{
+	if (pid)
+		alt_error_set(err, -ETIMEDOUT, "the server of process %s does not answer: it is stopped, or hangs", pid);
+	free(pid);
+}
+
+struct all { json_t *request; void (*fn)(json_t *, void *); void *arg; int count; struct alt_error *err; };
 
 static bool all_one(const char *path, void *arg)
 {
 	struct all *a = arg;
-	json_t *answer = ask_path(path, a->request);
+	char *silent = NULL;
+	json_t *answer = ask_path(path, a->request, &silent);
 
+	silent_note(a->err, silent);
 	if (answer) {
 		a->fn(answer, a->arg);
 		a->count++;
@@ -102,7 +139,7 @@ static bool all_one(const char *path, void *arg)
 
 int control_ask_all(json_t *request, void (*fn)(json_t *answer, void *arg), void *arg, struct alt_error *err)
 {
-	struct all a = { request, fn, arg, 0 };
+	struct all a = { request, fn, arg, 0, err };
 	int r;
 
 	json_object_set_new(request, "v", json_integer(CONTROL_VERSION));
@@ -110,7 +147,7 @@ int control_ask_all(json_t *request, void (*fn)(json_t *answer, void *arg), void
 	return r < 0 ? r : a.count;
 }
 
-struct one { const char *where; char real[PATH_MAX], path[PATH_MAX], points[300]; int count; };
+struct one { const char *where; char real[PATH_MAX], path[PATH_MAX], points[300]; int count; struct alt_error silent; };
 
 /* A place where each volume that fits can be named: its first mounting point. */
 static void point_note(struct one *o, const char *point)
@@ -124,12 +161,14 @@ static void point_note(struct one *o, const char *point)
 static bool one_match(const char *path, void *arg)
 {
 	struct one *o = arg;
-	json_t *ask = json_pack("{s:i,s:s}", "v", CONTROL_VERSION, "cmd", "volumes"), *answer = ask_path(path, ask);
+	char *silent = NULL;
+	json_t *ask = json_pack("{s:i,s:s}", "v", CONTROL_VERSION, "cmd", "volumes"), *answer = ask_path(path, ask, &silent);
 	const char *name = json_string_value(json_object_get(answer, "name"));
 	json_t *point;
 	bool match = answer && (!o->where || (name && !strcmp(name, o->where)));
 	size_t i;
 
+	silent_note(&o->silent, silent);
 	json_array_foreach(json_object_get(answer, "points"), i, point)
 		match = match || !strcmp(json_string_value(point), o->real);
 	if (match) {
@@ -144,7 +183,9 @@ static bool one_match(const char *path, void *arg)
 
 static void which_explain(const struct one *o, struct alt_error *err)
 {
-	if (!o->count && o->where)
+	if (!o->count && o->silent.code)
+		alt_error_set(err, -ETIMEDOUT, "no server that answers has the volume '%s'; %s", o->where ? o->where : "", o->silent.text);
+	else if (!o->count && o->where)
 		alt_error_set(err, -ENOENT, "no volume '%s' is mounted by a server of yours; see 'altitude volumes'", o->where);
 	else if (!o->count)
 		alt_error_set(err, -ENOENT, "no volume is mounted by a server of yours; 'altitude mount' makes one");
@@ -168,7 +209,7 @@ json_t *control_ask(const char *where, json_t *request, struct alt_error *err)
 		return NULL;
 	}
 	json_object_set_new(request, "v", json_integer(CONTROL_VERSION));
-	answer = ask_path(o.path, request);
+	answer = ask_path(o.path, request, NULL);
 	if (!answer)
 		alt_error_set(err, -EIO, "the server of '%s' did not answer", where ? where : "the volume");
 	return answer;

@@ -20,9 +20,17 @@ void control_free(struct server *s);           /* waits for commands that are un
 /* Answer one message; never NULL but without memory. Any bytes. */
 json_t *control_answer(struct server *s, const char *message, size_t len);
 
-/* Client: ask each live server; @fn gets each answer (borrowed). Returns how many answered. Dead sockets are removed. */
+/*
+ * Client: ask each live server; @fn gets each answer (borrowed). Returns how many answered; @err is set as well when one does
+ * not for some seconds, being stopped or hung. Dead sockets are removed.
+ */
 int control_ask_all(json_t *request, void (*fn)(json_t *answer, void *arg), void *arg, struct alt_error *err);
-/* Ask the server whose volume has the name or mounting point @where; NULL: the only one. New reference, or NULL. */
+/* Called each time an answer has not come for some more seconds; NULL: nobody is told. */
+extern void (*control_waits)(json_t *request);
+/*
+ * Ask the server whose volume has the name or mounting point @where; NULL: the only one. New reference, or NULL. Its answer is
+ * awaited for as long as it takes.
+ */
 json_t *control_ask(const char *where, json_t *request, struct alt_error *err);
 
 #endif

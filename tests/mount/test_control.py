@@ -181,3 +181,24 @@ def test_an_answer_longer_than_a_packet_arrives_whole(place):
     said = place.cli("watch", "--once", place.mnt).stdout
     assert len(said) > 3 * 65536
     assert "fill the record soon 2999" in said, said[-300:]
+
+
+def test_a_server_that_is_stopped_holds_up_no_list_and_no_other(place):
+    stopped = place.serve("--filter", "stats")
+    other = place.directory("other")
+    place.mount("--filter", "null", target=other)
+    stopped.send_signal(signal.SIGSTOP)
+    try:
+        lists = place.cli("instances", check=False)
+        assert lists.returncode == 1 and "null" in lists.stdout and "stats" not in lists.stdout
+        assert lists.stderr == f"altitude instances: the server of process {stopped.pid} does not answer: it is stopped, or hangs\n"
+        assert "null" in place.cli("instances", other).stdout
+        asked = place.cli("instances", place.mnt, check=False)
+        assert asked.returncode == 1 and f"the server of process {stopped.pid} does not answer" in asked.stderr
+    finally:
+        stopped.send_signal(signal.SIGCONT)
+    assert {line.split()[0] for line in place.cli("instances").stdout.splitlines()} == {"Filter", "null", "stats"}
+    place.cli("unmount", other)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(20) == 0
+    place.nothing_left()

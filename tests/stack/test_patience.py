@@ -60,3 +60,15 @@ def test_an_end_of_the_volume_does_not_wait_for_it(going):
     volume.server.send_signal(signal.SIGTERM)
     assert volume.server.wait(30) == 0
     goes.wait(20)
+
+
+def test_who_waits_is_told_so(going):
+    volume, _ = going
+    goes = subprocess.Popen([fixtures.CLI, "detach", "stats", volume.mnt], env=fixtures.ENV, stderr=subprocess.PIPE, text=True)
+    assert goes.stderr.readline() == ("altitude detach: waits for what is under way inside the filter; the server's log says for "
+                                      "whom\n")
+    assert "waits for 'listxattr' of process" in volume.said() and "which is inside 'delay'" in volume.said()
+    volume.detach("delay")
+    assert goes.wait(20) == 0
+    assert goes.stderr.read() == ""          # once is enough
+    goes.stderr.close()
