@@ -130,25 +130,34 @@ static int covers(const char *target, const char *what, bool may_say, struct alt
 			     may_say ? ", or cover it with -o nonempty" : "");
 }
 
+/*
+ * What is there once dead mounts, which may lie on one another, are cleaned away. The kernel remembers attributes of a volume
+ * whose server is gone: they are asked for anew. 0 or -errno.
+ */
+static int target_stat(const char *target, struct statx *st)
+{
+	while (statx(AT_FDCWD, target, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, st) < 0) {
+		if (errno != ENOTCONN)
+			return -errno;
+		if ((may_mount() ? umount2(target, MNT_DETACH) : mount_remove(target, true, NULL)) < 0)
+			return -ENOTCONN;
+		fprintf(stderr, "altitude: '%s' held a dead mount whose server is gone; it was cleaned away\n", target);
+	}
+	return 0;
+}
+
 /* @o NULL: for one more point of a volume. */
 static int target_check(const char *target, const struct mount_options *o, struct alt_error *err)
 {
 	struct dirent *e;
-	struct stat st;
-	int entries = 0;
+	struct statx st;
+	int entries = 0, r = target_stat(target, &st);
 	DIR *d;
 
-	if (stat(target, &st) < 0 && errno == ENOTCONN) {
-		if ((may_mount() ? umount2(target, MNT_DETACH) : mount_remove(target, true, NULL)) == 0)
-			fprintf(stderr, "altitude: '%s' held a dead mount whose server is gone; it was cleaned away\n", target);
-		errno = stat(target, &st) < 0 ? errno : 0;
-	} else if (stat(target, &st) == 0) {
-		errno = 0;
-	}
-	if (errno)
-		return alt_error_set(err, -errno, "mounting point '%s': %s%s", target, strerror(errno),
-				     errno == ENOENT ? "; make the directory first (mkdir)" : "");
-	if (!S_ISDIR(st.st_mode))
+	if (r < 0)
+		return alt_error_set(err, r, "mounting point '%s': %s%s", target, strerror(-r),
+				     r == -ENOENT ? "; make the directory first (mkdir)" : "");
+	if (!S_ISDIR(st.stx_mode))
 		return alt_error_set(err, -ENOTDIR, "mounting point '%s' is not a directory", target);
 	if (o && o->nonempty)
 		return 0;

@@ -221,6 +221,30 @@ def test_a_killed_server_leaves_a_dead_mount_which_the_next_cleans_away(place, p
     place.nothing_left()
 
 
+def test_a_dead_mount_is_known_although_the_kernel_remembers_its_root(place):
+    server = place.serve()
+    remembered = os.stat(place.mnt)
+    server.kill()
+    server.wait()
+    assert os.stat(place.mnt) == remembered
+    assert "it was cleaned away" in place.mount().stderr
+    assert (place.mnt / "f").read_text() == "content"
+    place.cli("unmount", place.mnt)
+    place.nothing_left()
+
+
+def test_dead_mounts_that_cover_one_another_are_all_cleaned_away(place):
+    servers = [place.serve(), place.serve("-o", "nonempty")]
+    for server in servers:
+        server.kill()
+        server.wait()
+    done = place.mount()
+    assert done.stderr.count("held a dead mount whose server is gone; it was cleaned away") == 2
+    assert (place.mnt / "f").read_text() == "content"
+    place.cli("unmount", place.mnt)
+    place.nothing_left()
+
+
 def test_a_dead_mount_can_be_unmounted(place):
     server = place.serve()
     server.kill()
