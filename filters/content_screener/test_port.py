@@ -2,6 +2,8 @@
 """A program at the port decides about files; whatever becomes of it, nobody waits past the deadline."""
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -199,3 +201,39 @@ def test_the_program_says_what_is_wrong():
     done = subprocess.run([str(SCREEN), "nowhere", "x"], env=fixtures.ENV, text=True, capture_output=True)
     assert done.returncode == 1 and "there is no port 'nowhere'" in done.stderr
     assert subprocess.run([str(SCREEN)], env=fixtures.ENV, capture_output=True).returncode == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_another_user_with_a_way_to_the_port_is_sent_away(screened, port):
+    """The directory is passed by with a descriptor of the socket: the port itself must look who is there."""
+    screened()
+    runtime = fixtures.ENV.get("ALTITUDE_RUNTIME", "/run/altitude")
+    path = os.path.join(runtime, f"{port}.port")
+    os.chmod(path, 0o777)
+    handle = os.open(path, os.O_PATH)
+
+    def first_word():
+        """The kind of the port's first packet to who comes: 2 lets in; None: sent away."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as talk:
+            talk.settimeout(30)
+            talk.connect(f"/proc/self/fd/{handle}")
+            try:
+                talk.send(struct.pack("=IHHQIi", 0x50544c41, 1, 1, 0, 0, 0))
+                answer = talk.recv(100)
+            except (BrokenPipeError, ConnectionResetError):
+                return None
+            return struct.unpack("=IHHQIi", answer)[2] if answer else None
+
+    assert first_word() == 2
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            os.setgroups([])
+            os.setgid(12001)
+            os.setuid(12001)
+            code = 0 if first_word() is None else 1
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(handle)
