@@ -45,7 +45,7 @@ struct alt_node {
 		uint64_t number;
 		_Atomic uint64_t lookups;        /* how often the kernel was told */
 		uint32_t type;                   /* S_IFMT part of the mode */
-		uint32_t generation;             /* the file system's, of the key */
+		_Atomic uint32_t generation;     /* the file system's, of the key; ALT_GENERATION_PAST: another has the key now */
 	} rec;
 	struct alt_volume *volume;
 	void *data;                              /* the file system's */

@@ -227,7 +227,8 @@ static bool key_same(struct alt_key a, struct alt_key b)
  */
 static bool node_is_of(const struct alt_node *n, const struct alt_entry *e)
 {
-	return key_same(n->rec.key, e->key) && n->rec.type == (e->attr.mode & S_IFMT) && n->rec.generation == e->generation;
+	return key_same(n->rec.key, e->key) && n->rec.type == (e->attr.mode & S_IFMT) &&
+	       atomic_load(&n->rec.generation) == e->generation;
 }
 
 static struct alt_node *key_find_locked(struct alt_volume *v, const struct alt_entry *e)
@@ -238,10 +239,12 @@ static struct alt_node *key_find_locked(struct alt_volume *v, const struct alt_e
 		next = n->hash_next;
 		if (!node_is_of(n, e))
 			continue;
-		if (e->fresh)
-			node_hide_locked(v, n);
-		else if (node_ref_try(n))
+		if (!e->fresh && node_ref_try(n))
 			return n;
+		if (!e->fresh)
+			continue;
+		node_hide_locked(v, n);
+		atomic_store(&n->rec.generation, ALT_GENERATION_PAST);
 	}
 	return NULL;
 }
@@ -267,7 +270,7 @@ static struct alt_node *node_new_locked(struct alt_volume *v, const struct alt_e
 		return NULL;
 	n->rec.key = e->key;
 	n->rec.type = e->attr.mode & S_IFMT;
-	n->rec.generation = e->generation;
+	atomic_store(&n->rec.generation, e->generation);
 	n->rec.number = number;
 	n->volume = v;
 	n->data = e->data;
@@ -635,7 +638,7 @@ struct alt_key alt_node_key(const struct alt_node *n)
 
 uint32_t alt_node_generation(const struct alt_node *n)
 {
-	return n->rec.generation;
+	return atomic_load(&n->rec.generation);
 }
 
 uint32_t alt_node_type(const struct alt_node *n)

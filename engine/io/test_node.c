@@ -391,6 +391,7 @@ static void what_is_made_this_moment_is_no_node_of_the_past(void **state)
 	assert_ptr_not_equal(past, n);
 	assert_ptr_not_equal(other, n);
 	assert_ptr_equal(n, again);
+	assert_int_equal(alt_node_generation(past), ALT_GENERATION_PAST);
 	assert_int_equal(node_find(v, (struct alt_key){ 7 }, found, 4), 2); /* that of the past is found no more... */
 	alt_node_unref(found[0]);
 	alt_node_unref(found[1]);

@@ -252,7 +252,7 @@ static int pin_add(struct dir_volume *volume, int fd, const struct dir_identity 
 	return 0;
 }
 
-/* Never 0. Where it may change while a file lives (a layer that copies it, a network) it says nothing. */
+/* Neither 0 nor ALT_GENERATION_PAST. Where it may change while a file lives (a layer that copies it, a network) it says nothing. */
 static uint32_t generation_of(const struct dir_volume *volume, const struct statx *x, dev_t dev)
 {
 	uint64_t ns;
@@ -261,7 +261,8 @@ static uint32_t generation_of(const struct dir_volume *volume, const struct stat
 		return 0;
 	ns = x->stx_btime.tv_sec * 1000000000u + x->stx_btime.tv_nsec;
 	ns *= 0x9e3779b97f4a7c15u;
-	return ns >> 32 ? ns >> 32 : 1;
+	ns >>= 32;
+	return ns && ns != ALT_GENERATION_PAST ? ns : 1;
 }
 
 static struct dir_identity identity_of(const struct dir_volume *volume, const struct statx *x)

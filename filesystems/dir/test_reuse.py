@@ -28,22 +28,22 @@ def pair(request, mount):
 
     def made(**options):
         volume = mount("dir:", **options)
-        old = volume.tree / "old"
-        make(old)
-        number, born = old.stat().st_ino, time.clock_gettime_ns(COARSE)
-        held = os.open(volume.mnt / "old", os.O_PATH)    # not open below, where it would keep its number
-        assert os.fstat(held).st_ino
-        for n in range(PINNED):                          # nor one of the directories used last
+        for n in range(PINNED):                              # so that "old" is none of the directories used last
             (volume.tree / f"other{n}").mkdir()
-            os.listdir(volume.mnt / f"other{n}")
-        ticks(born)
-        end(old)
-        for n in range(200):
-            new = volume.tree / f"new{n}"
+        for n in range(100):
+            old, new = volume.tree / f"old{n}", volume.tree / f"new{n}"
+            make(old)
+            number, born = old.stat().st_ino, time.clock_gettime_ns(COARSE)
+            held = os.open(volume.mnt / old.name, os.O_PATH)     # not open below, where it would keep its number
+            assert os.fstat(held).st_ino
+            for other in range(PINNED if make is os.mkdir else 0):
+                os.listdir(volume.mnt / f"other{other}")
+            ticks(born)
+            end(old)
             make(new)
-            if new.stat().st_ino == number:
+            if new.stat().st_ino == number:                  # nobody else took it meanwhile
                 return volume, held, volume.mnt / new.name
-        os.close(held)
+            os.close(held)
         pytest.skip("this file system gives no inode number twice")
 
     made.kind = request.param

@@ -9,7 +9,8 @@
 #include <altitude/op.h>
 
 struct alt_key alt_node_key(const struct alt_node *node);
-uint32_t alt_node_generation(const struct alt_node *node);        /* of the entry it was made for; the root's is 0 */
+uint32_t alt_node_generation(const struct alt_node *node);        /* of the entry it was made for; the root's is 0... */
+#define ALT_GENERATION_PAST UINT32_MAX                            /* ...until a fresh one has its key */
 uint64_t alt_node_number(const struct alt_node *node);            /* what the kernel calls it */
 uint32_t alt_node_type(const struct alt_node *node);              /* S_IFMT part of its mode: a node never changes it */
 void *alt_node_data(const struct alt_node *node);                 /* the file system's private pointer */
