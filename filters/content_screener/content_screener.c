@@ -206,12 +206,16 @@ static bool file_is_foul(struct alt_instance *in, struct alt_op *op, char *reaso
 	struct screener *s = alt_instance_data(in);
 	struct alt_file *file;
 	char head[SCAN_SIZE];
-	long size;
+	long size = alt_io_open(in, op->node, O_RDONLY, &file);
 
-	if (alt_io_open(in, op->node, O_RDONLY, &file) < 0)
-		return false;
-	size = alt_io_read(in, file, head, sizeof(head), 0);
-	alt_io_close(in, file);
+	if (size == 0) {
+		size = alt_io_read(in, file, head, sizeof(head), 0);
+		alt_io_close(in, file);
+	}
+	if (size < 0) {
+		snprintf(reason, REASON_SIZE, "it cannot be read: %s", strerror(-size));
+		return s->otherwise;
+	}
 	atomic_fetch_add(&s->scanned, 1);
 	return size > 0 && (content_is_foul(s, head, size, reason) || type_is_foul(s, head, size, reason) ||
 			    listener_says_foul(s, op, head, size, reason));
@@ -385,7 +389,7 @@ static const struct alt_option options[] = {
 	{ "content", "TEXT", "refuse files and writes with these bytes (default: none)" },
 	{ "port", "NAME", "ask the program that listens there about files (default: nobody)" },
 	{ "deadline", "MS", "milliseconds it has for an answer (default: 1000)" },
-	{ "otherwise", "POLICY", "'allow' or 'deny' when no answer comes (default: allow)" },
+	{ "otherwise", "POLICY", "'allow' or 'deny' when no answer comes, or a file cannot be read (default: allow)" },
 	{ NULL, NULL, NULL }
 };
 

@@ -81,6 +81,22 @@ def test_a_file_with_the_content_is_not_opened(mount):
     assert watched(volume)[0] == "content_screener: refused open of '/bad': content has 'foul'"
 
 
+@pytest.mark.parametrize("op, errno_", [("open", "EMFILE"), ("read", "EIO")])
+def test_a_file_that_cannot_be_looked_into(mount, op, errno_):
+    """The second open, and the first read, are the screener's own."""
+    rate = 2 if op == "open" else 1
+    for otherwise in ("allow", "deny"):
+        volume = mount("dir:", f"content_screener:content=foul:otherwise={otherwise}", f"error@100:op={op}:errno={errno_}:rate={rate}",
+                       passthrough="no")
+        (volume.tree / "f").write_text("fair")
+        if otherwise == "allow":
+            os.close(os.open(volume.mnt / "f", os.O_RDONLY))
+        else:
+            refused(lambda volume=volume: os.open(volume.mnt / "f", os.O_RDONLY))
+            why = os.strerror(getattr(errno, errno_))
+            assert watched(volume)[0] == f"content_screener: refused open of '/f': it cannot be read: {why}"
+
+
 def test_a_write_with_the_content_is_refused_wherever_it_is(mount):
     volume = mount("mem:", "content_screener:content=foul")
     with open(volume.mnt / "f", "wb", buffering=0) as f:
