@@ -42,7 +42,8 @@ static int refused(const struct cli_args *a, const json_t *answer)
 /* Once: what is waited for may take any time, and to end the command does not end the wait. */
 static void wait_tell(json_t *request)
 {
-	fprintf(stderr, "altitude %s: waits for what is under way inside the filter; the server's log says for whom\n", text(request, "cmd"));
+	fprintf(stderr, "altitude %s: waits for what is under way inside the filter; the server's log says for whom\n",
+		text(request, "cmd"));
 	control_waits = NULL;
 }
 

@@ -111,8 +111,8 @@ static struct context **find_locked(struct context **list, const void *owner)
 	return list;
 }
 
-static int set(struct alt_volume *v, struct context **list, const void *owner, struct contexts_live *live, enum alt_context_set mode,
-	       void *blob, void **ret_old)
+static int set(struct alt_volume *v, struct context **list, const void *owner, struct contexts_live *live,
+	       enum alt_context_set mode, void *blob, void **ret_old)
 {
 	struct context *c = context_of(blob), *old, **at;
 	int r = 0;

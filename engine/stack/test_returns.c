@@ -837,7 +837,8 @@ static void the_verifier_finds_changes_that_were_not_declared(void **state)
 	bool died;
 
 	t_script('B')->on_pre = pre_edit_undeclared;
-	assert_non_null(strstr(told(run_access, true, &died), "filter 'B' broke the contract of operation 'access': parameters changed"));
+	assert_non_null(strstr(told(run_access, true, &died),
+			       "filter 'B' broke the contract of operation 'access': parameters changed"));
 	assert_true(died);
 	assert_string_equal(told(run_access, false, &died), "");
 	t_script('B')->on_pre = pre_edit_and_back;

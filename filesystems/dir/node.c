@@ -252,7 +252,10 @@ static int pin_add(struct dir_volume *volume, int fd, const struct dir_identity 
 	return 0;
 }
 
-/* Neither 0 nor ALT_GENERATION_PAST. Where it may change while a file lives (a layer that copies it, a network) it says nothing. */
+/*
+ * Neither 0 nor ALT_GENERATION_PAST. Where a time of birth may change while a file lives (a layer that copies it, a network) it
+ * says nothing.
+ */
 static uint32_t generation_of(const struct dir_volume *volume, const struct statx *x, dev_t dev)
 {
 	uint64_t ns;

@@ -86,8 +86,8 @@ def test_a_file_that_cannot_be_looked_into(mount, op, errno_):
     """The second open, and the first read, are the screener's own."""
     rate = 2 if op == "open" else 1
     for otherwise in ("allow", "deny"):
-        volume = mount("dir:", f"content_screener:content=foul:otherwise={otherwise}", f"error@100:op={op}:errno={errno_}:rate={rate}",
-                       passthrough="no")
+        volume = mount("dir:", f"content_screener:content=foul:otherwise={otherwise}",
+                       f"error@100:op={op}:errno={errno_}:rate={rate}", passthrough="no")
         (volume.tree / "f").write_text("fair")
         if otherwise == "allow":
             os.close(os.open(volume.mnt / "f", os.O_RDONLY))

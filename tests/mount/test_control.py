@@ -191,7 +191,8 @@ def test_a_server_that_is_stopped_holds_up_no_list_and_no_other(place):
     try:
         lists = place.cli("instances", check=False)
         assert lists.returncode == 1 and "null" in lists.stdout and "stats" not in lists.stdout
-        assert lists.stderr == f"altitude instances: the server of process {stopped.pid} does not answer: it is stopped, or hangs\n"
+        assert lists.stderr == (f"altitude instances: the server of process {stopped.pid} does not answer: it is stopped, "
+                                "or hangs\n")
         assert "null" in place.cli("instances", other).stdout
         asked = place.cli("instances", place.mnt, check=False)
         assert asked.returncode == 1 and f"the server of process {stopped.pid} does not answer" in asked.stderr

@@ -39,8 +39,8 @@ def test_work_inside_of_what_is_renamed(mount, options):
         (inner / str(n) / "l").symlink_to("f")
     held = [os.open(inner / str(n), os.O_PATH) for n in range(FOLDERS)]
     above = [os.open(place, os.O_RDONLY) for place in (volume.mnt, volume.mnt / "a")]
-    renamers = [subprocess.Popen([sys.executable, "-c", RENAME, str(at), *names], stdout=subprocess.PIPE, text=True, pass_fds=[at])
-                for at, names in zip(above, ("ab", "mn"))]
+    renamers = [subprocess.Popen([sys.executable, "-c", RENAME, str(at), *names], stdout=subprocess.PIPE, text=True,
+                                 pass_fds=[at]) for at, names in zip(above, ("ab", "mn"))]
     draw = random.Random(1)
     try:
         for one in renamers:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a manifest says of its group and cannot mean is told, by the doctor and in the log of who starts it; it starts all the same."""
+"""What a manifest says of its group and cannot mean is told, by the doctor and in the log; it starts all the same."""
 import pytest
 
 MANIFEST = """[module]
@@ -17,7 +17,8 @@ Altitude={altitude}
 @pytest.mark.parametrize("start", ["boot", "auto", "demand"])
 @pytest.mark.parametrize("group, number, says", [
     ("FSFilter Encryption", "141000.5", None),
-    ("FSFilter Encryption", "370020", "altitude 370020 of instance 'null' is outside of group 'FSFilter Encryption' (140000-149999)"),
+    ("FSFilter Encryption", "370020",
+     "altitude 370020 of instance 'null' is outside of group 'FSFilter Encryption' (140000-149999)"),
     ("FSFilter Encrypton", "141000", "there is no group 'FSFilter Encrypton'; see 'altitude groups'")])
 def test_a_group_and_an_altitude_that_do_not_agree(mount, alone, start, group, number, says):
     (alone / "null.ini").write_text(MANIFEST.format(group=group, start=start, altitude=number))
@@ -90,7 +91,8 @@ def test_instances_that_come_by_themselves_and_not_by_hand(mount, alone):
     assert "STATUS_FLT_DO_NOT_ATTACH" in refused.stderr
 
 
-@pytest.mark.parametrize("start, comes", [("boot", True), ("system", True), ("auto", True), ("demand", False), ("disabled", False)])
+@pytest.mark.parametrize("start, comes", [("boot", True), ("system", True), ("auto", True), ("demand", False),
+                                          ("disabled", False)])
 def test_the_start_type_decides_who_comes_with_the_volume(mount, alone, start, comes):
     (alone / "spy.ini").write_text(THREE.format(start=start, flags=0))
     assert len(mount("mem:").instances()) == (3 if comes else 0)
