@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * keeper: a filter of the tests that is not done when it is unloaded. With "context" it hangs a context on the volume and keeps a
+ * keeper: a filter of the tests that is not done when it is unloaded. With "context" it hangs a context on its instance and keeps a
  * reference; with "port=NAME" it opens a port that nobody closes. Over the port, "context" releases the one and "port" closes
  * the other. VERSION is what it reports.
  */
@@ -66,7 +66,7 @@ static int keeper_setup(struct alt_instance *in, uint32_t flags, struct alt_erro
 	alt_instance_set_report(in, keeper_report, NULL);
 	if (alt_instance_option(in, "context") && !context) {
 		context = alt_context_new(16, keeper_cleanup);
-		if (!context || alt_volume_set_context(in, ALT_CONTEXT_KEEP, context, NULL) < 0)
+		if (!context || alt_instance_set_context(in, ALT_CONTEXT_KEEP, context, NULL) < 0)
 			return -ENOMEM;
 	}
 	return name && !port ? alt_port_open(name, &handlers, NULL, 1, &port, err) : 0;
