@@ -309,7 +309,7 @@ static bool each_key(struct dir_watch *w, struct file_handle *h, struct alt_key 
 	return handle_from(h, &handle) && table_has(w->own, &handle, ret);
 }
 
-/* The mark went with the inode. */
+/* The mark went with the last name; what is still open is marked anew when it is looked at. */
 static void each_ended(struct dir_watch *w, struct file_handle *h)
 {
 	struct each *own = w->own;

@@ -39,7 +39,7 @@ static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata
 
 		switch (info->hdr.info_type) {
 		case FAN_EVENT_INFO_TYPE_FID:
-			if (m->mask & EVENTS_SELF)
+			if (m->mask & (EVENTS_SELF | FAN_DELETE_SELF))
 				t->has_self = w->way->key(w, h, &t->self);
 			if (m->mask & FAN_DELETE && !(m->mask & FAN_ONDIR))
 				t->gone = w->way->gone(w, h);
@@ -60,6 +60,16 @@ static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata
 		}
 		at += info->hdr.len;
 	}
+}
+
+/*
+ * The last name went, and the mark with it, though somebody may still have the file open by a name that went before. Who looked
+ * at it since took it for marked.
+ */
+static void ended_tell(struct dir_watch *w, const struct fanotify_event_metadata *m, const struct told *t)
+{
+	if (m->mask & FAN_DELETE_SELF && t->has_self)
+		alt_notify_node(w->alt, t->self, false);
 }
 
 static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata *m)
@@ -83,15 +93,18 @@ static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata
 		else if (t.has_dir && is_itself(t.name))
 			alt_notify_node(w->alt, t.dir, false);
 	}
+	ended_tell(w, m, &t);
 }
 
-/* The kernel knows, but the way of hearing may have to. */
+/* The kernel knows, but for the end of a mark. */
 static void event_own(struct dir_watch *w, const struct fanotify_event_metadata *m)
 {
 	struct told t;
 
-	if (m->mask & FAN_DELETE_SELF)
-		told_parse(w, m, &t);
+	if (!(m->mask & FAN_DELETE_SELF))
+		return;
+	told_parse(w, m, &t);
+	ended_tell(w, m, &t);
 }
 
 bool events_read(struct dir_watch *w)

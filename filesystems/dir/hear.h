@@ -38,7 +38,7 @@ struct hearing {
 	/** Whether a file has no name any more; false when that cannot be known. */
 	bool (*gone)(struct dir_watch *w, struct file_handle *h);
 
-	/** FAN_DELETE_SELF, also by ourselves: the inode is no more. May be NULL. */
+	/** FAN_DELETE_SELF, also by ourselves: the inode has no mark any more. May be NULL. */
 	void (*ended)(struct dir_watch *w, struct file_handle *h);
 
 	/** Open anew what @fd is, unheard: as watch_reopen(). NULL: there is no such thing. */

@@ -32,7 +32,7 @@ def test_this_file_as_an_ordinary_user(tmp_path):
     done = fixtures.tests_as_user(tmp_path, "filesystems/dir/test_each.py")
     print(done.stdout, done.stderr)
     assert done.returncode == 0
-    assert done.stdout.count("PASSED ") == 10
+    assert done.stdout.count("PASSED ") == 11
     for line in done.stdout.splitlines():
         assert not line.startswith("SKIPPED") or line.endswith("only root may do this"), line
 
@@ -205,6 +205,23 @@ def test_what_ended_has_no_mark(pair):
     for n in range(100):
         os.unlink((tree if n % 2 else volume.mnt) / f"n{n}")
     until("those that ended", lambda: marks(volume.pid) == known, 20)
+
+
+def test_an_open_file_without_names_is_heard_of(pair):
+    """Its mark goes with the last name, when it was opened by another one."""
+    volume, tree, outside = pair
+    for n in range(300):
+        one, two = tree / f"one{n}", tree / f"two{n}"
+        one.write_text("")
+        until("it is there", lambda: os.path.exists(volume.mnt / one.name), 20)
+        with open(volume.mnt / one.name) as above, open(one) as below:
+            os.link(one, two)
+            os.unlink(one)
+            until("a name", lambda: os.fstat(above.fileno()).st_nlink == 1, 20)
+            os.unlink(volume.mnt / two.name)
+            assert os.fstat(above.fileno()).st_nlink == 0       # at once: nobody has heard yet that the mark went
+            os.fchmod(below.fileno(), 0o600 + n % 64)
+            until("its mode", lambda: os.fstat(above.fileno()).st_mode & 0o777 == 0o600 + n % 64, 5)
 
 
 def test_what_ended_leaves_nothing_behind(pair):
