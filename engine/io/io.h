@@ -245,7 +245,7 @@ struct notice {
 	struct notice *next;
 	enum notice_kind kind;
 	uint64_t number;                         /* the node; of an entry, the parent */
-	uint64_t child;                          /* DELETE: what had the name */
+	uint64_t child;                          /* ENTRY, DELETE: what had the name, 0: nothing that is known */
 	bool data;                               /* NODE, ALL: pages too, else attributes only */
 	char name[];
 };
@@ -253,7 +253,10 @@ int notices_start(struct alt_volume *v);
 void notices_stop(struct alt_volume *v);         /* notices_take() answers NULL from here on */
 void notices_free(struct alt_volume *v);
 void notices_listen(struct alt_volume *v);    /* notices are kept from here on */
-struct notice *notices_take(struct alt_volume *v); /* waits; to be freed; NULL at the end */
+/* Waits; NULL at the end. Called again when the kernel has been told: until then the notice is there. */
+struct notice *notices_take(struct alt_volume *v);
+/* What had a name of which the kernel is yet to be told: numbers, some 0. How many, @most of them at most. */
+unsigned notices_left(struct alt_volume *v, uint64_t parent, const char *name, uint64_t ret[], unsigned most);
 void notice_all(struct alt_volume *v, bool data);
 /* Number of the node in slot @i, 0 for none; false when there is no such slot: to walk all of them. */
 bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number);
@@ -275,6 +278,11 @@ struct alt_node *node_child(struct alt_node *dir, const char *name);    /* known
 /* 0, -ENOMEM, or -EUCLEAN when it would stand below itself. A directory's earlier name goes: it has one. */
 int node_name_bind(struct alt_node *parent, const char *name, struct alt_node *n);
 void node_name_unbind(struct alt_node *parent, const char *name);
+/*
+ * A name goes by a request. If the kernel knew a directory by it, it takes that for dead from now on, though below another may
+ * have had the name by then, and this one lives on elsewhere: what is found of its key from here on is a new node.
+ */
+void node_bury(struct alt_node *parent, const char *name);
 int node_name_move(struct alt_node *from, const char *name, struct alt_node *to, const char *new_name, bool exchange);
 
 /* Files. */

@@ -26,6 +26,7 @@ struct io_name {
 };
 
 #define NODES_PER_BUCKET 2u     /* on average, at most */
+#define LEFT_MANY 16u           /* directories that had one name, before the kernel heard of it */
 
 static uint32_t hash_bytes(uint64_t seed, const char *s)
 {
@@ -507,6 +508,38 @@ void node_name_unbind(struct alt_node *parent, const char *text)
 	pthread_rwlock_unlock(&v->tree);
 	if (drop)
 		alt_node_unref(drop);
+}
+
+static void bury_locked(struct alt_volume *v, struct alt_node *n)
+{
+	if (n->rec.type == S_IFDIR)
+		node_hide_locked(v, n);
+}
+
+void node_bury(struct alt_node *parent, const char *text)
+{
+	struct alt_volume *v = parent->volume;
+	uint64_t left[LEFT_MANY];
+	struct io_name *name;
+	unsigned count;
+
+	pthread_rwlock_wrlock(&v->tree);
+	name = *name_slot_locked(v, parent, text);
+	if (name)
+		bury_locked(v, name->node);
+	pthread_rwlock_unlock(&v->tree);
+	/* Who left it by what was heard from below has no such name here any more. */
+	count = notices_left(v, parent->rec.number, text, left, LEFT_MANY);
+	while (count--) {
+		struct alt_node *n = left[count] ? node_get(v, left[count]) : NULL;
+
+		if (!n)
+			continue;
+		pthread_rwlock_wrlock(&v->tree);
+		bury_locked(v, n);
+		pthread_rwlock_unlock(&v->tree);
+		alt_node_unref(n);
+	}
 }
 
 /* The node of a name leaves it; counted, NULL when there is none or it is going. @drop: the parent, to be unref'd. */

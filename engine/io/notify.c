@@ -17,6 +17,7 @@ struct notices {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct notice *first, **last;    /* [lock] */
+	struct notice *told;             /* [lock] taken: the kernel may not know yet */
 	uint32_t count;                  /* [lock] */
 	bool all, all_data;              /* [lock] all is to be forgotten */
 	bool listening, stopping;        /* [lock] somebody takes */
@@ -61,6 +62,7 @@ void notices_free(struct alt_volume *v)
 	if (!v->notices)
 		return;
 	clear_locked(v->notices);
+	free(v->notices->told);
 	pthread_cond_destroy(&v->notices->changed);
 	pthread_mutex_destroy(&v->notices->lock);
 	free(v->notices);
@@ -123,6 +125,8 @@ struct notice *notices_take(struct alt_volume *v)
 	struct notice *n = NULL;
 
 	pthread_mutex_lock(&q->lock);
+	free(q->told);
+	q->told = NULL;
 	while (!q->stopping && !q->all && !q->first)
 		pthread_cond_wait(&q->changed, &q->lock);
 	if (q->stopping) {
@@ -141,8 +145,29 @@ struct notice *notices_take(struct alt_volume *v)
 			q->last = &q->first;
 		q->count--;
 	}
+	q->told = n;
 	pthread_mutex_unlock(&q->lock);
 	return n;
+}
+
+static bool says_of(const struct notice *n, uint64_t parent, const char *name)
+{
+	return (n->kind == NOTICE_ENTRY || n->kind == NOTICE_DELETE) && n->number == parent && !strcmp(n->name, name);
+}
+
+unsigned notices_left(struct alt_volume *v, uint64_t parent, const char *name, uint64_t ret[], unsigned most)
+{
+	struct notices *q = v->notices;
+	unsigned count = 0;
+
+	pthread_mutex_lock(&q->lock);
+	if (q->told && says_of(q->told, parent, name) && count < most)
+		ret[count++] = q->told->child;
+	for (struct notice *n = q->first; n && count < most; n = n->next)
+		if (says_of(n, parent, name))
+			ret[count++] = n->child;
+	pthread_mutex_unlock(&q->lock);
+	return count;
 }
 
 static void node_tell(const struct alt_node *n, bool data)
@@ -165,12 +190,11 @@ void alt_notify_node(struct alt_volume *v, struct alt_key key, bool data)
 static void entry_tell(struct alt_node *parent, const char *name, bool gone)
 {
 	struct alt_node *child = node_child(parent, name);
-	struct notice what = { .kind = NOTICE_ENTRY, .number = parent->rec.number };
+	struct notice what = {
+		.kind = gone && child ? NOTICE_DELETE : NOTICE_ENTRY, .number = parent->rec.number,
+		.child = child ? child->rec.number : 0,
+	};
 
-	if (gone && child) {
-		what.kind = NOTICE_DELETE;
-		what.child = child->rec.number;
-	}
 	notice_add(parent->volume, what, name);
 	node_tell(parent, true); /* its listing as well */
 	if (child) {

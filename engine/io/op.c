@@ -301,6 +301,10 @@ void op_settle(struct op *op)
 	if (pub->status < 0)
 		return;
 	op->opened = pub->r.file;
+	if (pub->code == ALT_OP_RMDIR)
+		node_bury(pub->node, p->name);
+	if (pub->code == ALT_OP_RENAME && !(p->flags & RENAME_EXCHANGE))
+		node_bury(p->other, p->new_name);
 	if (makes_entry[pub->code])
 		r = entry_settle(op, p);
 	else if (pub->code == ALT_OP_UNLINK || pub->code == ALT_OP_RMDIR)

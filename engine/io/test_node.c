@@ -175,6 +175,25 @@ static void a_file_with_several_names_has_the_latest(void **state)
 	expect_path(f, "/a/three");
 }
 
+static void a_directory_taken_for_dead_is_found_again_as_another(void **state)
+{
+	struct alt_node *dir = dir_in(v->root, "dir", 2), *file = file_in(v->root, "file", 3);
+	struct alt_entry d = { .key = { 2 }, .attr.mode = S_IFDIR }, f = { .key = { 3 }, .attr.mode = S_IFREG };
+	struct alt_node *again;
+
+	node_bury(v->root, "dir");
+	node_bury(v->root, "file");
+	node_bury(v->root, "none");
+	again = node_intern(v, &d, &fs);
+	assert_ptr_not_equal(again, dir);
+	assert_ptr_equal(node_get(v, alt_node_number(dir)), dir); /* who has it open goes on with it */
+	alt_node_unref(dir);
+	alt_node_unref(again);
+	again = node_intern(v, &f, &fs);
+	assert_ptr_equal(again, file);
+	alt_node_unref(again);
+}
+
 static void a_name_that_goes_to_another_leaves_the_first(void **state)
 {
 	struct alt_node *f = file_in(v->root, "name", 2), *g = file_in(v->root, "name", 3);
@@ -753,6 +772,7 @@ int main(void)
 		test_case(a_directory_that_was_moved_unseen_loses_its_old_name),
 		test_case(a_path_fits_to_the_byte_or_is_too_long),
 		test_case(a_file_with_several_names_has_the_latest),
+		test_case(a_directory_taken_for_dead_is_found_again_as_another),
 		test_case(a_name_that_goes_to_another_leaves_the_first),
 		test_case(a_rename_moves_what_is_below),
 		test_case(a_rename_over_another_takes_its_name),

@@ -75,7 +75,6 @@ static void *notifier_main(void *arg)
 			session_invalidate_node(s, n->number, n->data);
 		else
 			send_all(s, n->data);
-		free(n);
 	}
 	return NULL;
 }

@@ -2,10 +2,13 @@
 """The inode number of a file that is gone comes again for a new one below: that does not make one file of the two."""
 import errno
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
+fixtures = sys.modules["altitude_fixtures"]
 GONE = (errno.ESTALE, errno.ENOENT)
 PINNED = 64     # PIN_CACHED of node.h
 COARSE = 5      # CLOCK_REALTIME_COARSE of clock_gettime(2)
@@ -70,4 +73,30 @@ def test_the_new_one_is_of_another_number_to_the_kernel(pair):
     before = volume.stats()["live"]["nodes"]
     new.stat()
     assert volume.stats()["live"]["nodes"] == before + 1
+    os.close(held)
+
+
+@pytest.mark.parametrize("op", ["rmdir", "rename"])
+def test_a_directory_that_left_its_name_just_before_that_went_is_alive(mount, op):
+    """The kernel takes the one it knew by the name for dead; what went was another, put there below in the same moment."""
+    volume = mount("dir:", f"delay:op={op}:ms=3600000")
+    (volume.tree / "dir").mkdir()
+    (volume.tree / "dir" / "file").touch()
+    (volume.tree / "other").mkdir()
+    assert os.listdir(volume.mnt / "dir") == ["file"]
+    held = os.open(volume.mnt / "dir", os.O_RDONLY)       # so that it is not forgotten when it goes
+    call = f"os.rmdir({str(volume.mnt / 'dir')!r})"
+    if op == "rename":
+        call = f"os.rename({str(volume.mnt / 'other')!r}, {str(volume.mnt / 'dir')!r})"
+    going = subprocess.Popen([sys.executable, "-c", f"import os; {call}"])
+    fixtures.until("it is asked for", lambda: volume.report("delay")["delayed"] == [1])
+    (volume.tree / "dir").rename(volume.tree / "moved")
+    (volume.tree / "dir").mkdir()
+    volume.detach("delay")                                # lets it go on
+    assert going.wait(60) == 0
+    assert os.listdir(volume.tree / "moved") == ["file"]
+    fixtures.until("it is seen", lambda: (volume.mnt / "moved").exists())
+    assert os.listdir(volume.mnt / "moved") == ["file"]
+    (volume.mnt / "moved" / "new").touch()
+    assert sorted(os.listdir(volume.mnt / "moved")) == ["file", "new"]
     os.close(held)
