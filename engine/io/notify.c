@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define NOTICES_MAX 65536
 #define SAME_KEY 4u              /* nodes of one key: the one there is, and those of the past that are still known */
@@ -186,12 +187,15 @@ void alt_notify_node(struct alt_volume *v, struct alt_key key, bool data)
 	}
 }
 
-/* @gone: what had the name has none any more */
+/*
+ * @gone  what had the name has none any more. By now another may have it, put there through the volume: a directory would be
+ *        dead to the kernel from then on, of a file the attributes are asked for anew.
+ */
 static void entry_tell(struct alt_node *parent, const char *name, bool gone)
 {
 	struct alt_node *child = node_child(parent, name);
 	struct notice what = {
-		.kind = gone && child ? NOTICE_DELETE : NOTICE_ENTRY, .number = parent->rec.number,
+		.kind = gone && child && child->rec.type != S_IFDIR ? NOTICE_DELETE : NOTICE_ENTRY, .number = parent->rec.number,
 		.child = child ? child->rec.number : 0,
 	};
 

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "io/io.h"
+#include <altitude/notify.h>
 
 #include <dirent.h>
 #include <errno.h>
@@ -192,6 +193,25 @@ static void a_directory_taken_for_dead_is_found_again_as_another(void **state)
 	again = node_intern(v, &f, &fs);
 	assert_ptr_equal(again, file);
 	alt_node_unref(again);
+}
+
+/* The event of a file's end comes late: by then a directory has the name, which would be dead to the kernel. */
+static void the_end_of_a_file_is_not_told_of_a_directory(void **state)
+{
+	struct alt_key root = alt_node_key(v->root);
+	struct alt_node *file = file_in(v->root, "file", 2), *dir = dir_in(v->root, "dir", 3);
+	struct notice *n;
+
+	notices_listen(v);
+	alt_notify_delete(v, root, "file");
+	n = notices_take(v);
+	assert_int_equal(n->kind, NOTICE_DELETE);
+	assert_int_equal(n->child, alt_node_number(file));
+	alt_notify_delete(v, root, "dir");
+	while ((n = notices_take(v))->kind == NOTICE_NODE)
+		;
+	assert_int_equal(n->kind, NOTICE_ENTRY);
+	assert_int_equal(n->child, alt_node_number(dir));
 }
 
 static void a_name_that_goes_to_another_leaves_the_first(void **state)
@@ -772,6 +792,7 @@ int main(void)
 		test_case(a_directory_that_was_moved_unseen_loses_its_old_name),
 		test_case(a_path_fits_to_the_byte_or_is_too_long),
 		test_case(a_file_with_several_names_has_the_latest),
+		test_case(the_end_of_a_file_is_not_told_of_a_directory),
 		test_case(a_directory_taken_for_dead_is_found_again_as_another),
 		test_case(a_name_that_goes_to_another_leaves_the_first),
 		test_case(a_rename_moves_what_is_below),
