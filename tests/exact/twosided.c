@@ -99,14 +99,15 @@ static bool alone;              /* each change is made when both sides are the s
 static bool root;               /* others keep their own rights to what they made, or would lose their way */
 
 /*
- * What a native file system answers when two work on the same names. Anything else is told. One answer more is due to the
- * kernel: it asks again, once, when a path was renamed below under its feet, and gives up the second time.
+ * What a native file system answers when two work on the same names. Anything else is told. Two answers more are due to the
+ * kernel. It asks again, once, when a path was renamed below under its feet, and gives up the second time. And it begins what it
+ * hears of with no rights at all, and throws away an answer that a notice of it overtook: twice in a row, and a user is refused.
  */
 static void judge(int side, const char *what, int r)
 {
 	static const int fine[] = { ENOENT, EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL, ENODATA, ELOOP, EPERM };
 
-	if (r < 0 && errno == ESTALE && side == ABOVE && !alone) {
+	if (r < 0 && (errno == ESTALE || (errno == EACCES && !root)) && side == ABOVE && !alone) {
 		stale++;
 		return;
 	}

@@ -223,6 +223,7 @@ def test_a_killed_server_leaves_a_dead_mount_which_the_next_cleans_away(place, p
 
 def test_a_dead_mount_is_known_although_the_kernel_remembers_its_root(place):
     server = place.serve()
+    assert os.listdir(place.mnt)        # before somebody was let in, the root is not remembered
     remembered = os.stat(place.mnt)
     server.kill()
     server.wait()
