@@ -97,6 +97,7 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 	}
 	s->volume = v;
 	s->fd = fd;
+	pthread_mutex_init(&s->aside_lock, NULL);
 	sched_getaffinity(0, sizeof s->cpus, &s->cpus);
 	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);

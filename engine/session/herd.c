@@ -13,7 +13,8 @@
  * Where one CPU's requests are all there are, one thread is enough: see solo.c.
  *
  * A thread inside something slow is replaced, never waited for: when nobody is left in poll and no request was taken
- * for a tick, the monitor starts a spare, which leaves again after some idle seconds. It naps while there is nothing to do.
+ * for a tick, or what was put aside is still there at the next, the monitor starts a spare, which leaves again after some idle
+ * seconds. It naps while there is nothing to do.
  */
 #include "session/internal.h"
 
@@ -21,6 +22,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -74,6 +76,48 @@ void herd_stop(struct session *s)
 
 /* ---- serving ---- */
 
+/*
+ * Nobody waits for a release, but for what comes behind it. So it is put aside until nothing else is there, and who reads on is
+ * the thread beside the client.
+ */
+static bool put_aside(struct session *s, struct op *op, const void *message, size_t n)
+{
+	void *copy = wire_is_awaited(message, n) ? NULL : malloc(n);
+	bool room = false;
+
+	if (!copy)
+		return false;
+	pthread_mutex_lock(&s->aside_lock);
+	if (s->aside_count < ASIDE_MOST) {
+		memcpy(copy, message, n);
+		op->message = copy;
+		s->aside[s->aside_count] = (struct aside){ op, n };
+		atomic_store(&s->aside_count, s->aside_count + 1);
+		atomic_fetch_add(&s->aside_total, 1);
+		room = true;
+	}
+	pthread_mutex_unlock(&s->aside_lock);
+	if (!room)
+		free(copy);
+	return room;
+}
+
+static void serve_aside(struct session *s)
+{
+	while (atomic_load(&s->aside_count)) {
+		struct aside a = { 0 };
+
+		pthread_mutex_lock(&s->aside_lock);
+		if (s->aside_count) {
+			atomic_store(&s->aside_count, s->aside_count - 1);
+			a = s->aside[s->aside_count];
+		}
+		pthread_mutex_unlock(&s->aside_lock);
+		if (a.op)
+			serve(s, a.op, a.size);
+	}
+}
+
 /* 0: none there; 1: served; -1: the connection is over. */
 static int take(struct session *s, int slot, struct op **op, void **message)
 {
@@ -96,6 +140,10 @@ static int take(struct session *s, int slot, struct op **op, void **message)
 	if (client) {
 		atomic_store_explicit(&s->client, client, memory_order_relaxed);
 		atomic_store_explicit(&s->took_last, slot + 1, memory_order_relaxed);
+	}
+	if (put_aside(s, *op, *message, n)) {
+		*op = NULL;
+		return 1;
 	}
 	if (atomic_fetch_add(&s->serving, 1) + 1 >= atomic_load(&s->grazing) && atomic_load(&s->parked) &&
 	    !atomic_load(&s->alone))
@@ -122,6 +170,7 @@ static void herd_loop(struct session *s, int slot, bool spare)
 
 		while ((r = take(s, slot, &op, &message)) > 0)
 			got = true;
+		serve_aside(s);
 		if (r < 0)
 			break;
 		alone = atomic_load(&s->alone);
@@ -141,6 +190,7 @@ static void herd_loop(struct session *s, int slot, bool spare)
 			break;
 		}
 	}
+	serve_aside(s);
 	if (op)
 		alt_op_unref(&op->pub);
 	free(message);
@@ -245,17 +295,19 @@ void *herd_monitor(void *arg)
 	struct pollfd p = { .fd = s->stop_fd, .events = POLLIN };
 	struct solo solo = { .next = 4 };
 	unsigned still = 0, ticks = 0;
-	uint64_t seen = 0;
+	uint64_t seen = 0, aside = 0;
 	bool quiet = true;
 
 	while (poll(&p, 1, TICK_MS) == 0) {
 		bool busy = !atomic_load(&s->idle);
 		uint64_t taken = atomic_load(&s->taken);
+		bool late = atomic_load(&s->aside_count) && atomic_load(&s->aside_total) == aside;
 
-		if (busy && !quiet && taken == seen && !atomic_load(&s->alone))
+		if (late || (busy && !quiet && taken == seen && !atomic_load(&s->alone)))
 			herd_start(s, -1);
 		if (taken != seen && !atomic_load(&s->alone) && ++ticks % GATHER_TICKS == 0)
 			herd_gather(s);
+		aside = atomic_load(&s->aside_total);
 		solo_look(s, &solo, taken - seen);
 		still = taken == seen && !busy ? still + 1 : 0;
 		seen = taken;

@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #define HERD_MAX 64
+#define ASIDE_MOST 8
 
 struct uring;
 struct entry;                            /* of a ring: what a request came in */
@@ -36,6 +37,10 @@ struct session {
 	int cpu_of[HERD_MAX];            /* -1: a spare, anywhere */
 	_Atomic bool epochs;             /* the kernel can forget all names at once: Linux 6.16 */
 	_Atomic bool entered;            /* somebody was let into the root, see notifier.c */
+	pthread_mutex_t aside_lock;
+	struct aside { struct op *op; size_t size; } aside[ASIDE_MOST]; /* [aside_lock] releases, until nothing else is there */
+	_Atomic unsigned aside_count;    /* written under aside_lock */
+	_Atomic uint64_t aside_total;    /* ever put there */
 	pthread_t monitor, clock, notifier;
 	bool has_monitor, has_clock, has_notifier;
 	_Atomic bool may_through;        /* passthrough was agreed on */

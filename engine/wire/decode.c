@@ -682,3 +682,12 @@ uint32_t wire_client(const void *msg, size_t len)
 	memcpy(&h, msg, sizeof(h));
 	return h.pid;
 }
+
+bool wire_is_awaited(const void *msg, size_t len)
+{
+	struct fuse_in_header h = { 0 };
+
+	if (len >= sizeof(h))
+		memcpy(&h, msg, sizeof(h));
+	return h.opcode != FUSE_RELEASE && h.opcode != FUSE_RELEASEDIR;
+}

@@ -920,6 +920,21 @@ static void notifications_are_encoded(void **state)
 	check_notify(out, 24, FUSE_NOTIFY_POLL);
 }
 
+static void the_header_tells_who_asks_and_whether_it_waits(void **state)
+{
+	struct fuse_in_header h = { .len = sizeof h, .opcode = FUSE_GETATTR, .pid = 77 };
+
+	assert_int_equal(wire_client(&h, sizeof h), 77);
+	assert_int_equal(wire_client(&h, sizeof h - 1), 0);
+	assert_true(wire_is_awaited(&h, sizeof h));
+	for (uint32_t op = 0; op < 100; op++) {
+		h.opcode = op;
+		assert_int_equal(wire_is_awaited(&h, sizeof h), op != FUSE_RELEASE && op != FUSE_RELEASEDIR);
+	}
+	h.opcode = FUSE_RELEASE;
+	assert_true(wire_is_awaited(&h, sizeof h - 1)); /* nothing is known of it */
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -957,6 +972,7 @@ int main(void)
 		cmocka_unit_test(plus_entry_without_node_is_zero),
 		cmocka_unit_test(init_answer_is_encoded),
 		cmocka_unit_test(notifications_are_encoded),
+		cmocka_unit_test(the_header_tells_who_asks_and_whether_it_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, block_free);

@@ -58,6 +58,9 @@ int wire_decode(void *msg, size_t len, struct wire_request *ret);
 /** Who asks, by the header alone: a thread's number, 0 for the kernel itself, one of another namespace, or no whole header. */
 uint32_t wire_client(const void *msg, size_t len);
 
+/** Whether somebody may wait for the answer, by the header alone: of a release nobody does. */
+bool wire_is_awaited(const void *msg, size_t len);
+
 /** What a reply needs beside the operation: numbers the wire does not know. */
 struct wire_reply {
 	uint64_t nodeid, generation; /* of op->r.node; 0: negative entry */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""While one client keeps one CPU busy, the thread there serves alone; the others come back when they are needed."""
+"""Who of the herd serves: one alone while one CPU asks, others when they are needed, and what nobody waits for last."""
 import os
 import pathlib
 import subprocess
@@ -77,3 +77,24 @@ def test_who_serves_alone_is_replaced_when_something_holds_it(mount, client):
         below.cli("detach", "delay", below.mnt)            # lets it go on
         assert held.wait(60) == 0
     assert answers == [1]
+
+
+def test_a_release_that_was_put_aside_is_served_while_something_holds_its_thread(mount, client):
+    """close(2) and, before the only thread there is has woken on the other CPU, a question that is kept for an hour."""
+    below = mount("mem:", f"delay:op=listxattr:ms={ENDLESS}")
+    (below.mnt / "f").write_text("x")
+    volume = mount(f"dir:{below.mnt}", ttl_ms=0, threads=1)
+    holds = """if True:
+        import os, sys
+        os.sched_setaffinity(0, {int(sys.argv[2])})
+        first, second = (os.open(sys.argv[1], os.O_RDONLY) for _ in range(2))
+        os.close(first)
+        os.listxattr(second)"""
+    held = subprocess.Popen([sys.executable, "-c", holds, volume.mnt / "f", str(CPUS[1])])
+    try:
+        fixtures.until("it is inside", lambda: below.report("delay")["delayed"] == [1])
+        fixtures.until("the release is served", lambda: volume.stats()["operations"]["release"] == 1)
+        fixtures.until("the file is closed", lambda: volume.stats()["live"]["files"] == 1)
+    finally:
+        below.cli("detach", "delay", below.mnt)
+        assert held.wait(60) == 0
