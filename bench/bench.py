@@ -235,10 +235,10 @@ def tell(out, about, samples, rows, runners, left_out):
 
 def show():
     for row in all_rows():
-        print(f"{row.name:14} {row.what} ({row.unit})")
+        print(f"{row.name:15} {row.what} ({row.unit})")
     print()
     for contender in contenders.ALL:
-        print(f"{contender.name:14} {contender.what}")
+        print(f"{contender.name:15} {contender.what}")
     return 0
 
 

@@ -15,6 +15,7 @@ ENV = dict(os.environ, ALTITUDE_MODULE_PATH=str(BUILD / "modules"), ALTITUDE_REG
            LD_LIBRARY_PATH=str(BUILD))
 EXAMPLES = pathlib.Path("/usr/share/doc/libfuse3-dev/examples")
 DAY_MS = 86_400_000
+RING_SWITCH = pathlib.Path("/sys/module/fuse/parameters/enable_uring")
 
 
 class Failed(Exception):
@@ -29,10 +30,16 @@ class Contender:
         self.missing = missing or (lambda: None)
 
 
-def altitude(name, what, *options):
+def altitude(name, what, *options, missing=None):
     def command(below, mnt):
         return [str(BUILD / "altitude"), "mount", "--foreground", *options, f"dir:{below}", str(mnt)]
-    return Contender(name, what, command)
+    return Contender(name, what, command, missing)
+
+
+def no_ring():
+    if not RING_SWITCH.exists():
+        return "this kernel has no fuse-over-io_uring (Linux 6.14)"
+    return None if RING_SWITCH.read_text().startswith("Y") else f"the kernel's switch is off (echo Y >{RING_SWITCH})"
 
 
 def idle_filters(count):
@@ -66,6 +73,8 @@ ALL = [
     Contender("native", "the directory itself"),
     altitude("altitude", "dir, no filter"),
     altitude("altitude-ttl", "dir, no filter, the kernel may remember for a day (-o ttl_ms)", "-o", f"ttl_ms={DAY_MS}"),
+    altitude("altitude-ring", "dir, no filter, requests by io_uring (-o transport=uring)", "-o", "transport=uring", missing=no_ring),
+    altitude("altitude-noopen", "dir, no filter, files are opened without a request (-o open=no)", "-o", "open=no"),
     altitude("altitude-10", "dir, ten filters without callbacks", *idle_filters(10)),
     altitude("altitude-pair", "dir, one filter with a pre and a post for everything", "--filter", "passthrough"),
     Contender("bindfs", "bindfs as it comes", lambda below, mnt: ["bindfs", "-f", str(below), str(mnt)], no_bindfs),
