@@ -47,7 +47,7 @@ static void unpark_one(struct session *s)
 	}
 }
 
-void herd_gather(struct session *s)
+static void gather(struct session *s)
 {
 	while (atomic_load(&s->parked) > 0)
 		unpark_one(s);
@@ -305,10 +305,10 @@ void *herd_monitor(void *arg)
 
 		if (late || (busy && !quiet && taken == seen && !atomic_load(&s->alone)))
 			herd_start(s, -1);
-		if (taken != seen && !atomic_load(&s->alone) && ++ticks % GATHER_TICKS == 0)
-			herd_gather(s);
+		if (solo_look(s, &solo, taken - seen) ||
+		    (taken != seen && !atomic_load(&s->alone) && ++ticks % GATHER_TICKS == 0))
+			gather(s);
 		aside = atomic_load(&s->aside_total);
-		solo_look(s, &solo, taken - seen);
 		still = taken == seen && !busy ? still + 1 : 0;
 		seen = taken;
 		quiet = !busy;

@@ -57,8 +57,6 @@ int herd_begin(struct session *s, unsigned there, unsigned threads);
 void herd_join(struct session *s);
 /* The monitor's thread; @arg is the session. */
 void *herd_monitor(void *arg);
-/* Call back all that are parked. */
-void herd_gather(struct session *s);
 /* @stopping is set: call back whoever is parked. */
 void herd_stop(struct session *s);
 
@@ -68,8 +66,8 @@ struct solo {
 	unsigned pause, next;            /* looks to let pass: now, and when it has to end again */
 };
 
-/* @requests  taken since the last look */
-void solo_look(struct session *s, struct solo *solo, uint64_t requests);
+/* @requests  taken since the last look. Returns whether all that are parked are to come back. */
+bool solo_look(struct session *s, struct solo *solo, uint64_t requests);
 
 /* Backing id of the file that @op opened, 0 for none; the node's mode is settled. */
 int32_t through_decide(struct session *s, struct op *op);

@@ -47,7 +47,6 @@ static int cpu_of_client(pid_t pid)
 static void solo_end(struct session *s, struct solo *o)
 {
 	atomic_store(&s->alone, 0);
-	herd_gather(s);
 	if (o->lasted > LASTED)
 		o->next = PAUSE_FIRST;
 	o->pause = o->next;
@@ -55,23 +54,26 @@ static void solo_end(struct session *s, struct solo *o)
 	o->agreed = o->lasted = 0;
 }
 
-void solo_look(struct session *s, struct solo *o, uint64_t requests)
+bool solo_look(struct session *s, struct solo *o, uint64_t requests)
 {
 	int alone = atomic_load(&s->alone), last = atomic_load(&s->took_last), cpu = last ? s->cpu_of[last - 1] : -1;
 	bool there;
 
 	if (!alone && o->pause) {
 		o->pause--;
-		return;
+		return false;
 	}
 	there = requests >= BUSY && cpu >= 0 && cpu_of_client(atomic_load(&s->client)) == cpu;
 	if (alone && there && last == alone) {
 		o->lasted++;
-	} else if (alone) {
-		solo_end(s, o);
-	} else {
-		o->agreed = there ? o->agreed + 1 : 0;
-		if (o->agreed >= AGREED && atomic_load(&s->grazing) > 1)
-			atomic_store(&s->alone, last);
+		return false;
 	}
+	if (alone) {
+		solo_end(s, o);
+		return true;
+	}
+	o->agreed = there ? o->agreed + 1 : 0;
+	if (o->agreed >= AGREED && atomic_load(&s->grazing) > 1)
+		atomic_store(&s->alone, last);
+	return false;
 }
