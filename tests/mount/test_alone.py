@@ -19,7 +19,10 @@ def herd(pid):
     """{cpu: [status files]} of the threads that are pinned to one."""
     found = {}
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        cpus = os.sched_getaffinity(int(task.name))
+        try:
+            cpus = os.sched_getaffinity(int(task.name))
+        except ProcessLookupError:
+            continue
         if len(cpus) == 1:
             found.setdefault(cpus.pop(), []).append(task / "status")
     return found
