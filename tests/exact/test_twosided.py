@@ -96,9 +96,12 @@ def test_both_sides_come_to_show_the_same_to_an_ordinary_user(tmp_path):
     assert done.stdout.count("PASSED ") == len(VARIANTS) + 3
 
 
-@pytest.mark.parametrize("how", [ALONE, TOGETHER], ids=["alone", "together"])
+@pytest.mark.parametrize("how", [ALONE, ["-p", "-b", "100"]], ids=["alone", "together"])
 def test_a_side_that_stays_wrong_is_found(mount, tree, how):
-    """The program itself: names and attributes are remembered here, and nobody hears of what is done below."""
+    """
+    The program itself: names and attributes are remembered here, and nobody hears of what is done below. What is wrong may be
+    right again by the next change, so it is looked at often.
+    """
     volume = mount(f"dir:{tree('disk')}", watch="no", ttl_ms="1000000")
     done = twosided(volume, 80000, "-s", "1", *how)
     assert done.returncode == 1, done.stdout
