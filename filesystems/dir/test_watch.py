@@ -2,6 +2,7 @@
 """What is remembered is never wrong: changes below are seen through the mount, and what did not change is not asked for."""
 import ctypes
 import mmap
+import errno
 import os
 import struct
 import subprocess
@@ -62,10 +63,15 @@ def look(path):
     """What a careful reader sees of a path."""
     try:
         st = os.lstat(path)
+        return (st.st_mode, st.st_size, st.st_nlink, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns,
+                sorted(os.listdir(path)) if os.path.isdir(path) else
+                open(path).read() if os.path.isfile(path) else os.readlink(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return (st.st_mode, st.st_size, st.st_nlink, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns,
-            sorted(os.listdir(path)) if os.path.isdir(path) else open(path).read() if os.path.isfile(path) else os.readlink(path))
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return "stale"      # renamed below between two steps: the kernel asks again once, and gives up the second time
 
 
 def exchange(a, b):
