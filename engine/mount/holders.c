@@ -98,6 +98,8 @@ int mount_holders(const char *target, char *buf, size_t size)
 	while (d && (e = readdir(d))) {
 		if (!isdigit((unsigned char)*e->d_name) || !holds(e->d_name, target))
 			continue;
+		if (atoi(e->d_name) == getpid())
+			continue; /* by what it inherited: it ends by itself */
 		if (count++ < 8)
 			name_add(e->d_name, buf, size);
 	}
