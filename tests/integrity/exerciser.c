@@ -39,6 +39,7 @@ struct file {
 	char name[8];
 	int fd;
 	bool direct;                    /* @fd is O_DIRECT: whole pages only */
+	int other, access;              /* another open of it, and for what; -1 for none */
 	unsigned char *map;             /* ROOM bytes, MAP_SHARED; or NULL */
 	size_t size;
 	unsigned char bytes[ROOM];      /* the model; zero from @size on */
@@ -276,6 +277,16 @@ static void note(const char *form, ...)
 	va_end(args);
 }
 
+static int reader(const struct file *f)
+{
+	return f->other >= 0 && f->access != O_WRONLY && one_in(2) ? f->other : f->fd;
+}
+
+static int writer(const struct file *f)
+{
+	return f->other >= 0 && f->access != O_RDONLY && one_in(2) ? f->other : f->fd;
+}
+
 static int do_read(struct file *f)
 {
 	struct range r = pick_range(ROOM, f->direct);
@@ -283,7 +294,7 @@ static int do_read(struct file *f)
 	ssize_t n;
 
 	note("%zu+%zu", r.offset, r.length);
-	n = pread(f->fd, io, r.length, r.offset);
+	n = pread(reader(f), io, r.length, r.offset);
 	if (n != (ssize_t)want)
 		fail_count(f, "read", want, n);
 	compare(f, "read", f->bytes + r.offset, io, n, r.offset);
@@ -297,7 +308,7 @@ static int do_write(struct file *f)
 
 	note("%zu+%zu", r.offset, r.length);
 	fill(io, r.length);
-	n = pwrite(f->fd, io, r.length, r.offset);
+	n = pwrite(writer(f), io, r.length, r.offset);
 	if (n != (ssize_t)r.length)
 		fail_count(f, "write", r.length, n);
 	model_write(f, io, n, r.offset);
@@ -333,7 +344,7 @@ static int do_truncate(struct file *f)
 	bool by_path = one_in(2);
 
 	note("to %zu by %s", size, by_path ? "path" : "file");
-	if ((by_path ? truncate(path_of(above, f), size) : ftruncate(f->fd, size)) < 0)
+	if ((by_path ? truncate(path_of(above, f), size) : ftruncate(writer(f), size)) < 0)
 		fail_errno(f, "truncate");
 	model_resize(f, size);
 	return 0;
@@ -405,7 +416,7 @@ static int do_msync(struct file *f)
 static int reserve(struct file *f, int mode, struct range r)
 {
 	note("%zu+%zu mode %d", r.offset, r.length, mode);
-	if (fallocate(f->fd, mode, r.offset, r.length) < 0) {
+	if (fallocate(writer(f), mode, r.offset, r.length) < 0) {
 		if (errno == EOPNOTSUPP)
 			return -errno;
 		fail_errno(f, "fallocate");
@@ -447,7 +458,7 @@ static int do_copy(struct file *f)
 	if (!from->size || (from == f && overlap(in, out, r.length)))
 		return do_read(f);
 	note("%zu from %s %zu to %zu", r.length, from->name, r.offset, (size_t)out);
-	n = copy_file_range(from->fd, &in, f->fd, &out, r.length, 0);
+	n = copy_file_range(reader(from), &in, writer(f), &out, r.length, 0);
 	if (n < 0 && (errno == EOPNOTSUPP || errno == EXDEV || ((f->direct || from->direct) && errno == EINVAL)))
 		return -errno;
 	if (n < 1 || n > (ssize_t)r.length)
@@ -480,12 +491,38 @@ static int do_reopen(struct file *f)
 	return 0;
 }
 
+static void other_close(struct file *f)
+{
+	if (f->other >= 0 && close(f->other) < 0)
+		fail_errno(f, "close of the other");
+	f->other = -1;
+}
+
+/* Two opens of a file, each for something else, need not end in the order in which they began. */
+static int do_other(struct file *f)
+{
+	static const char *const words[] = { [O_RDONLY] = "to read", [O_WRONLY] = "to write", [O_RDWR] = "for both" };
+
+	if (f->other >= 0 && one_in(2)) {
+		note("closed");
+		other_close(f);
+		return 0;
+	}
+	other_close(f);
+	f->access = pick(3);
+	note("%s", words[f->access]);
+	f->other = open(path_of(above, f), f->access);
+	if (f->other < 0)
+		fail_errno(f, "another open");
+	return 0;
+}
+
 static int do_fsync(struct file *f)
 {
 	bool data = one_in(2);
 
 	note("%s", data ? "data" : "all");
-	if ((data ? fdatasync(f->fd) : fsync(f->fd)) < 0)
+	if ((data ? fdatasync(writer(f)) : fsync(writer(f))) < 0)
 		fail_errno(f, "fsync");
 	check_below(f);
 	return 0;
@@ -512,8 +549,8 @@ static struct verb {
 	unsigned weight;                /* of 1000 */
 	uint64_t done, lacking;
 } verbs[] = {
-	{ "read", do_read, 240 },
-	{ "write", do_write, 230 },
+	{ "read", do_read, 220 },
+	{ "write", do_write, 210 },
 	{ "append", do_append, 60 },
 	{ "truncate", do_truncate, 50 },
 	{ "map_read", do_map_read, 120 },
@@ -524,6 +561,7 @@ static struct verb {
 	{ "zero", do_zero, 25 },
 	{ "copy", do_copy, 40 },
 	{ "reopen", do_reopen, 40 },
+	{ "other", do_other, 40 },
 	{ "fsync", do_fsync, 2 },
 	{ "drop", do_drop, 18 },
 	{ "whole", do_whole, 5 },
@@ -560,6 +598,7 @@ static void begin(void)
 {
 	for (int n = 0; n < FILES; n++) {
 		snprintf(files[n].name, sizeof(files[n].name), "f%d", n);
+		files[n].other = -1;
 		file_open(&files[n], O_CREAT | O_TRUNC);
 	}
 }
@@ -572,6 +611,7 @@ static void end(void)
 
 		check_size(f);
 		unmap(f);
+		other_close(f);
 		if (fsync(f->fd) < 0)
 			fail_errno(f, "fsync at the end");
 		if (close(f->fd) < 0)
