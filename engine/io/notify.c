@@ -87,14 +87,14 @@ void notice_all(struct alt_volume *v, bool data)
 }
 
 /* What it says, and a @name to copy or NULL. */
-static void notice_add(struct alt_volume *v, struct notice what, const char *name)
+static void notice_add(struct alt_volume *v, const struct notice *what, const char *name)
 {
 	struct notices *q = v->notices;
 	size_t len = name ? strlen(name) : 0;
 	struct notice *n = malloc(sizeof *n + len + 1);
 
 	if (n) {
-		*n = what;
+		*n = *what;
 		memcpy(n->name, name ? name : "", len + 1);
 	}
 	pthread_mutex_lock(&q->lock);
@@ -173,7 +173,7 @@ unsigned notices_left(struct alt_volume *v, uint64_t parent, const char *name, u
 
 static void node_tell(const struct alt_node *n, bool data)
 {
-	notice_add(n->volume, (struct notice){ .kind = NOTICE_NODE, .number = n->rec.number, .data = data }, NULL);
+	notice_add(n->volume, &(struct notice){ .kind = NOTICE_NODE, .number = n->rec.number, .data = data }, NULL);
 }
 
 void alt_notify_node(struct alt_volume *v, struct alt_key key, bool data)
@@ -199,7 +199,7 @@ static void entry_tell(struct alt_node *parent, const char *name, bool gone)
 		.child = child ? child->rec.number : 0,
 	};
 
-	notice_add(parent->volume, what, name);
+	notice_add(parent->volume, &what, name);
 	node_tell(parent, true); /* its listing as well */
 	if (child) {
 		node_tell(child, false);
