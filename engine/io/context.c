@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The blob the filter sees follows a header; lists are short (one entry an instance), so they are walked. */
 #include "io/io.h"
-#include <altitude/context.h>
 #include <altitude/log.h>
 
 #include <errno.h>
@@ -111,8 +110,8 @@ static struct context **find_locked(struct context **list, const void *owner)
 	return list;
 }
 
-static int set(struct alt_volume *v, struct context **list, const void *owner, struct contexts_live *live,
-	       enum alt_context_set mode, void *blob, void **ret_old)
+int context_set(struct alt_volume *v, struct context **list, const void *owner, struct contexts_live *live,
+		enum alt_context_set mode, void *blob, void **ret_old)
 {
 	struct context *c = context_of(blob), *old, **at;
 	int r = 0;
@@ -150,7 +149,7 @@ static int set(struct alt_volume *v, struct context **list, const void *owner, s
 	return r;
 }
 
-static void *get(struct alt_volume *v, struct context **list, const void *owner, bool unlink)
+void *context_get(struct alt_volume *v, struct context **list, const void *owner, bool unlink)
 {
 	struct context *c, **at;
 
@@ -210,71 +209,4 @@ void contexts_settle(struct contexts_live *live)
 {
 	while (atomic_load(&live->leaving))
 		poll(NULL, 0, 1);
-}
-
-int alt_node_set_context(struct alt_instance *in, struct alt_node *node, enum alt_context_set mode, void *context, void **old)
-{
-	return set(node->volume, &node->contexts, in, instance_live(in), mode, context, old);
-}
-
-int alt_file_set_context(struct alt_instance *in, struct alt_file *file, enum alt_context_set mode, void *context, void **old)
-{
-	return set(file->node->volume, &file->contexts, in, instance_live(in), mode, context, old);
-}
-
-int alt_instance_set_context(struct alt_instance *in, enum alt_context_set mode, void *context, void **old)
-{
-	return set(alt_instance_volume(in), instance_contexts(in), in, instance_live(in), mode, context, old);
-}
-
-int alt_volume_set_context(struct alt_instance *in, enum alt_context_set mode, void *context, void **old)
-{
-	struct alt_volume *v = alt_instance_volume(in);
-	struct contexts_live *live = instance_filter_live(in);
-
-	return set(v, &v->contexts, live, live, mode, context, old);
-}
-
-void *alt_node_get_context(struct alt_instance *in, struct alt_node *node)
-{
-	return get(node->volume, &node->contexts, in, false);
-}
-
-void *alt_file_get_context(struct alt_instance *in, struct alt_file *file)
-{
-	return get(file->node->volume, &file->contexts, in, false);
-}
-
-void *alt_instance_get_context(struct alt_instance *in)
-{
-	return get(alt_instance_volume(in), instance_contexts(in), in, false);
-}
-
-void *alt_volume_get_context(struct alt_instance *in)
-{
-	struct alt_volume *v = alt_instance_volume(in);
-
-	return get(v, &v->contexts, instance_filter_live(in), false);
-}
-
-void *alt_node_delete_context(struct alt_instance *in, struct alt_node *node)
-{
-	return get(node->volume, &node->contexts, in, true);
-}
-
-void *alt_file_delete_context(struct alt_instance *in, struct alt_file *file)
-{
-	return get(file->node->volume, &file->contexts, in, true);
-}
-
-void *alt_instance_delete_context(struct alt_instance *in)
-{
-	return get(alt_instance_volume(in), instance_contexts(in), in, true);
-}
-
-void *alt_volume_delete_context(struct alt_instance *in)
-{
-	struct alt_volume *v = alt_instance_volume(in);
-
-	return get(v, &v->contexts, instance_filter_live(in), true);
 }

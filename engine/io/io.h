@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "wire/wire.h"
+#include <altitude/context.h>
 #include <altitude/filesystem.h>
 #include <altitude/filter.h>
 #include <pthread.h>
@@ -318,12 +319,15 @@ void contexts_close(struct contexts_live *live);               /* from here on s
 uint32_t contexts_verify(const struct contexts_live *live, const char *who);
 /* The owner is done with it. @over, NULL for none, is called once, by whoever releases the last context, after its cleanup. */
 void contexts_give_up(struct contexts_live *live, void (*over)(void *arg), void *arg);
-/* Stack's: io knows no more of an instance. */
-struct contexts_live *instance_live(struct alt_instance *in);
-struct contexts_live *instance_filter_live(struct alt_instance *in); /* which is also the owner of the volume's */
-struct context **instance_contexts(struct alt_instance *in);
+/*
+ * One of the @owner (an instance, or a filter's live) in the @list of an object of @v; errors and references as in
+ * altitude/context.h. @unlink  the list's own reference is handed over, else one is added
+ */
+int context_set(struct alt_volume *v, struct context **list, const void *owner, struct contexts_live *live,
+		enum alt_context_set mode, void *blob, void **ret_old);
+void *context_get(struct alt_volume *v, struct context **list, const void *owner, bool unlink);
 
-/* Contexts of one owner (an instance, or a filter's live) go; with NULL, all. */
+/* Contexts of one owner go; with NULL, all. */
 void contexts_drop(struct context **list, struct alt_volume *v, const void *owner);
 /* The same in two steps: the first may be taken under slots_lock, the second calls cleanups. */
 struct context *contexts_unlink(struct context **list, struct alt_volume *v, const void *owner);

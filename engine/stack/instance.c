@@ -542,21 +542,6 @@ void stack_volume_fini(struct alt_volume *v)
 	v->sv = NULL;
 }
 
-struct contexts_live *instance_live(struct alt_instance *in)
-{
-	return in->live;
-}
-
-struct contexts_live *instance_filter_live(struct alt_instance *in)
-{
-	return in->share->live;
-}
-
-struct context **instance_contexts(struct alt_instance *in)
-{
-	return &in->contexts;
-}
-
 const char *alt_instance_name(const struct alt_instance *in)
 {
 	return in->name;
