@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Every #include of the tree against docs/floors.txt."""
+"""Every #include of the tree, and every name that one folder of the engine takes from another, against docs/floors.txt."""
 import fnmatch
+import os
 import pathlib
 import re
 import subprocess
@@ -86,6 +87,21 @@ def arrows():
                 yield source, kind, name, resolve(source, kind, name)
 
 
+def names():
+    """Who uses what: (folder, name, folder that defines it), as the engine's objects were linked."""
+    defined, used = {}, []
+    build = pathlib.Path(os.environ.get("ALTITUDE_BUILD", ROOT / "build"))
+    for path in sorted(build.glob("libaltitude.so*.p/*.o")):
+        folder = "engine/" + re.search(r"(?:^|_)engine_([a-z]+)_", path.name)[1]
+        for line in subprocess.run(["nm", path], check=True, text=True, stdout=subprocess.PIPE).stdout.splitlines():
+            kind, name = line.split()[-2:]
+            if kind == "U":
+                used.append((folder, name))
+            elif kind.isupper():
+                defined[name] = folder
+    return [(folder, name, defined[name]) for folder, name in used if name in defined]
+
+
 PLAN = Plan((ROOT / "docs/floors.txt").read_text())
 
 
@@ -102,6 +118,15 @@ def test_each_include_goes_down_or_stays():
 def test_each_include_in_quotes_is_a_file_of_the_tree_and_none_climbs():
     wrong = [f"{source}: {name}" for source, kind, name, target in arrows()
              if ".." in name.split("/") or (kind == '"' and target is None)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_each_name_is_taken_from_below_or_at_home():
+    known = {(folder_of(pathlib.Path(source)), folder_of(resolve(pathlib.Path(source), '"', name))) for source, name in PLAN.known}
+    taken = names()
+    assert any(source != target for source, _, target in taken)
+    wrong = [f"{source} takes {name} from {target}: {PLAN.breach(source, target)}" for source, name, target in taken
+             if PLAN.breach(source, target) and (source, target) not in known]
     assert not wrong, "\n".join(wrong)
 
 
