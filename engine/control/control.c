@@ -183,34 +183,35 @@ static int do_detach(struct server *s, json_t *in, json_t *out, struct alt_error
 	return r < 0 ? r : stack_detach(s->volume, name, text_of(in, "instance"), ALT_TEARDOWN_MANUAL, err);
 }
 
-struct report { json_t *lines; bool watch; int reporters; };
+struct report {
+	struct alt_report to;
+	json_t *lines;
+	bool watch;
+	int reporters;
+};
 
-static void line_add(void *arg, const char *text)
+static void line_add(struct alt_report *to, const char *text)
 {
-	struct report *r = arg;
-
-	json_array_append_new(r->lines, safe_string(text));
+	json_array_append_new(((struct report *)to)->lines, safe_string(text));
 }
 
 static void report_add(struct alt_instance *in, void *arg)
 {
 	struct report *r = arg;
-	alt_report_fn *fn = r->watch ? in->watch : in->stats;
-	char head[300];
+	const struct alt_filter_registration *reg = in->filter->reg;
+	void (*report)(struct alt_instance *, struct alt_report *) = r->watch ? reg->watch : reg->stats;
 
-	if (!fn)
+	if (!report)
 		return;
 	r->reporters++;
-	if (!r->watch) {
-		snprintf(head, sizeof head, "[%s]", in->name);
-		line_add(r, head);
-	}
-	fn(in, line_add, r);
+	if (!r->watch)
+		alt_report_line(&r->to, "[%s]", in->name);
+	report(in, &r->to);
 }
 
 static int do_watch(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {
-	struct report r = { json_array(), true };
+	struct report r = { { line_add }, json_array(), true, 0 };
 
 	stack_each(s->volume, report_add, &r);
 	json_object_set_new(out, "lines", r.lines);
@@ -220,7 +221,7 @@ static int do_watch(struct server *s, json_t *in, json_t *out, struct alt_error 
 
 static int do_stats(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {
-	struct report r = { json_array(), false };
+	struct report r = { { line_add }, json_array(), false, 0 };
 	json_t *counts = json_object();
 	struct volume_live live;
 

@@ -15,6 +15,7 @@
 #include <altitude/ntstatus.h>
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -567,10 +568,19 @@ void alt_instance_set_data(struct alt_instance *in, void *data)
 	in->data = data;
 }
 
-void alt_instance_set_report(struct alt_instance *in, alt_report_fn *stats, alt_report_fn *watch)
+void alt_report_line(struct alt_report *to, const char *format, ...)
 {
-	in->stats = stats;
-	in->watch = watch;
+	va_list args;
+	char *text;
+	int n;
+
+	va_start(args, format);
+	n = vasprintf(&text, format, args);
+	va_end(args);
+	if (n < 0)
+		return;
+	to->line(to, text);
+	free(text);
 }
 
 const char *alt_instance_option(const struct alt_instance *in, const char *name)

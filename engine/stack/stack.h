@@ -47,7 +47,6 @@ struct alt_instance {
 	_Atomic int32_t files;                             /* it opened from below, and has not closed */
 	_Atomic int64_t ops;                               /* operations that may still call it */
 	_Atomic uint64_t synchronizes;                     /* bit per op code: it has answered so without having said it */
-	alt_report_fn *stats, *watch;
 	struct alt_instance *below;                        /* [sv lock] the volume's list, top first */
 };
 
@@ -83,6 +82,9 @@ enum filter_features {
 	FEATURE_BYPASS = 1u << 3,        /* it looks at no data: the kernel may pass it through */
 };
 uint32_t filter_features(const struct alt_filter_registration *reg);
+
+/* Where alt_report_line() puts each line; whoever asks for a report embeds it. */
+struct alt_report { void (*line)(struct alt_report *to, const char *text); };
 
 /* Walk @op through the stack to its done callback. @below NULL: from the top; else only what is under that instance. */
 void stack_run(struct op *op, struct alt_instance *below);

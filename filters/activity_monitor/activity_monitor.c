@@ -61,39 +61,35 @@ static char *monitor_pop(struct monitor *m, uint64_t *lost)
 	return line;
 }
 
-static void monitor_watch(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void monitor_watch(struct alt_instance *in, struct alt_report *to)
 {
 	struct monitor *m = alt_instance_data(in);
-	char *text, lost_text[64];
 	uint64_t lost, left = m->room;
+	char *text;
 
 	do {
 		text = monitor_pop(m, &lost);
-		snprintf(lost_text, sizeof(lost_text), "%llu records lost", (unsigned long long)lost);
 		if (lost)
-			line(arg, lost_text);
+			alt_report_line(to, "%llu records lost", (unsigned long long)lost);
 		if (text)
-			line(arg, text);
+			alt_report_line(to, "%s", text);
 		free(text);
 	} while (text && --left);
 }
 
-static void monitor_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void monitor_stats(struct alt_instance *in, struct alt_report *to)
 {
 	struct monitor *m = alt_instance_data(in);
-	uint64_t values[3];
-	const char *const keys[] = { "seen", "buffered", "lost" };
-	char text[64];
+	unsigned long long seen, buffered, lost;
 
 	pthread_mutex_lock(&m->lock);
-	values[0] = m->seen;
-	values[1] = m->count;
-	values[2] = m->lost;
+	seen = m->seen;
+	buffered = m->count;
+	lost = m->lost;
 	pthread_mutex_unlock(&m->lock);
-	for (int n = 0; n < 3; n++) {
-		snprintf(text, sizeof(text), "%s %llu", keys[n], (unsigned long long)values[n]);
-		line(arg, text);
-	}
+	alt_report_line(to, "seen %llu", seen);
+	alt_report_line(to, "buffered %llu", buffered);
+	alt_report_line(to, "lost %llu", lost);
 }
 
 static enum alt_pre monitor_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
@@ -178,7 +174,6 @@ static int monitor_setup(struct alt_instance *in, uint32_t flags, struct alt_err
 		return r;
 	}
 	alt_instance_set_data(in, m);
-	alt_instance_set_report(in, monitor_stats, monitor_watch);
 	return 0;
 }
 
@@ -207,6 +202,8 @@ static const struct alt_filter_registration registration = {
 	.callbacks = callbacks,
 	.setup = monitor_setup,
 	.teardown_complete = monitor_teardown_complete,
+	.stats = monitor_stats,
+	.watch = monitor_watch,
 };
 
 ALT_FILTER(registration);

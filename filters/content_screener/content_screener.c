@@ -70,37 +70,32 @@ static char *screener_pop(struct screener *s, uint64_t *lost)
 	return line;
 }
 
-static void screener_watch(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void screener_watch(struct alt_instance *in, struct alt_report *to)
 {
 	struct screener *s = alt_instance_data(in);
-	char *text, lost_text[64];
 	int left = LINES;
 	uint64_t lost;
+	char *text;
 
 	do {
 		text = screener_pop(s, &lost);
-		snprintf(lost_text, sizeof(lost_text), "%llu records lost", (unsigned long long)lost);
 		if (lost)
-			line(arg, lost_text);
+			alt_report_line(to, "%llu records lost", (unsigned long long)lost);
 		if (text)
-			line(arg, text);
+			alt_report_line(to, "%s", text);
 		free(text);
 	} while (text && --left);
 }
 
-static void screener_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void screener_stats(struct alt_instance *in, struct alt_report *to)
 {
 	struct screener *s = alt_instance_data(in);
-	const struct { const char *name; atomic_ullong *value; } lines[] = {
-		{ "scanned", &s->scanned }, { "refused", &s->refused }, { "foul", &s->foul },
-		{ "asked", &s->asked }, { "unanswered", &s->unanswered },
-	};
-	char text[64];
 
-	for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
-		snprintf(text, sizeof(text), "%s %llu", lines[i].name, atomic_load(lines[i].value));
-		line(arg, text);
-	}
+	alt_report_line(to, "scanned %llu", atomic_load(&s->scanned));
+	alt_report_line(to, "refused %llu", atomic_load(&s->refused));
+	alt_report_line(to, "foul %llu", atomic_load(&s->foul));
+	alt_report_line(to, "asked %llu", atomic_load(&s->asked));
+	alt_report_line(to, "unanswered %llu", atomic_load(&s->unanswered));
 }
 
 /* @name  the entry in @node, or NULL for the node itself; @verb  "refused create of" */
@@ -373,7 +368,6 @@ static int screener_setup(struct alt_instance *in, uint32_t flags, struct alt_er
 		return r;
 	}
 	alt_instance_set_data(in, s);
-	alt_instance_set_report(in, screener_stats, screener_watch);
 	return 0;
 }
 
@@ -414,6 +408,8 @@ static const struct alt_filter_registration registration = {
 	.callbacks = callbacks,
 	.setup = screener_setup,
 	.teardown_complete = screener_teardown_complete,
+	.stats = screener_stats,
+	.watch = screener_watch,
 };
 
 ALT_FILTER(registration);

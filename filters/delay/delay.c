@@ -147,20 +147,17 @@ static enum alt_pre delay_pre(struct alt_op *op, struct alt_instance *in, void *
 	return ALT_PRE_COMPLETE;
 }
 
-static void delay_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void delay_stats(struct alt_instance *in, struct alt_report *to)
 {
 	struct delay *d = alt_instance_data(in);
-	uint64_t count, cancelled;
-	char text[64];
+	unsigned long long count, cancelled;
 
 	pthread_mutex_lock(&d->lock);
 	count = d->count;
 	cancelled = d->cancelled;
 	pthread_mutex_unlock(&d->lock);
-	snprintf(text, sizeof(text), "delayed %llu", (unsigned long long)count);
-	line(arg, text);
-	snprintf(text, sizeof(text), "cancelled %llu", (unsigned long long)cancelled);
-	line(arg, text);
+	alt_report_line(to, "delayed %llu", count);
+	alt_report_line(to, "cancelled %llu", cancelled);
 }
 
 static int delay_start(struct delay *d, struct alt_instance *in, struct alt_error *err)
@@ -205,7 +202,6 @@ static int delay_setup(struct alt_instance *in, uint32_t flags, struct alt_error
 		return r;
 	}
 	alt_instance_set_data(in, d);
-	alt_instance_set_report(in, delay_stats, NULL);
 	return 0;
 }
 
@@ -261,6 +257,7 @@ static const struct alt_filter_registration registration = {
 	.setup = delay_setup,
 	.teardown_start = delay_teardown_start,
 	.teardown_complete = delay_teardown_complete,
+	.stats = delay_stats,
 };
 
 ALT_FILTER(registration);

@@ -30,15 +30,12 @@ static enum alt_pre error_pre(struct alt_op *op, struct alt_instance *in, void *
 	return ALT_PRE_COMPLETE;
 }
 
-static void error_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void error_stats(struct alt_instance *in, struct alt_report *to)
 {
 	struct error *e = alt_instance_data(in);
-	char text[64];
 
-	snprintf(text, sizeof(text), "seen %llu", atomic_load(&e->seen));
-	line(arg, text);
-	snprintf(text, sizeof(text), "injected %llu", atomic_load(&e->injected));
-	line(arg, text);
+	alt_report_line(to, "seen %llu", atomic_load(&e->seen));
+	alt_report_line(to, "injected %llu", atomic_load(&e->injected));
 }
 
 /* "ENOSPC" or "28". */
@@ -88,7 +85,6 @@ static int error_setup(struct alt_instance *in, uint32_t flags, struct alt_error
 		return r;
 	}
 	alt_instance_set_data(in, e);
-	alt_instance_set_report(in, error_stats, NULL);
 	return 0;
 }
 
@@ -125,6 +121,7 @@ static const struct alt_filter_registration registration = {
 	.callbacks = callbacks,
 	.setup = error_setup,
 	.teardown_complete = error_teardown_complete,
+	.stats = error_stats,
 };
 
 ALT_FILTER(registration);

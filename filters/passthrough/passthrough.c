@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 struct passthrough {
@@ -35,17 +34,13 @@ static enum alt_post passthrough_post(struct alt_op *op, struct alt_instance *in
 	return ALT_POST_FINISHED;
 }
 
-static void passthrough_stats(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void passthrough_stats(struct alt_instance *in, struct alt_report *to)
 {
 	struct passthrough *p = alt_instance_data(in);
-	char text[64];
 
-	snprintf(text, sizeof(text), "pre %llu", atomic_load(&p->pre));
-	line(arg, text);
-	snprintf(text, sizeof(text), "post %llu", atomic_load(&p->post));
-	line(arg, text);
-	snprintf(text, sizeof(text), "drained %llu", atomic_load(&p->drained));
-	line(arg, text);
+	alt_report_line(to, "pre %llu", atomic_load(&p->pre));
+	alt_report_line(to, "post %llu", atomic_load(&p->post));
+	alt_report_line(to, "drained %llu", atomic_load(&p->drained));
 }
 
 static int passthrough_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
@@ -56,7 +51,6 @@ static int passthrough_setup(struct alt_instance *in, uint32_t flags, struct alt
 	if (!p)
 		return alt_error_set(err, -ENOMEM, "passthrough: no memory");
 	alt_instance_set_data(in, p);
-	alt_instance_set_report(in, passthrough_stats, NULL);
 	return 0;
 }
 
@@ -78,6 +72,7 @@ static const struct alt_filter_registration registration = {
 	.callbacks = callbacks,
 	.setup = passthrough_setup,
 	.teardown_complete = passthrough_teardown_complete,
+	.stats = passthrough_stats,
 };
 
 ALT_FILTER(registration);

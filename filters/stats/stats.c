@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -46,18 +45,16 @@ static enum alt_post stats_post(struct alt_op *op, struct alt_instance *in, void
 	return ALT_POST_FINISHED;
 }
 
-static void stats_report(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void stats_report(struct alt_instance *in, struct alt_report *to)
 {
 	struct counter *c = alt_instance_data(in);
-	char text[128];
 
 	for (int code = 1; code < ALT_OP_COUNT; code++) {
 		if (!atomic_load(&c[code].count))
 			continue;
-		snprintf(text, sizeof(text), "%s %llu %llu %llu %llu", alt_op_name(code),
-			 atomic_load(&c[code].count), atomic_load(&c[code].errors),
-			 atomic_load(&c[code].total_us), atomic_load(&c[code].max_us));
-		line(arg, text);
+		alt_report_line(to, "%s %llu %llu %llu %llu", alt_op_name(code),
+				atomic_load(&c[code].count), atomic_load(&c[code].errors),
+				atomic_load(&c[code].total_us), atomic_load(&c[code].max_us));
 	}
 }
 
@@ -69,7 +66,6 @@ static int stats_setup(struct alt_instance *in, uint32_t flags, struct alt_error
 	if (!c)
 		return alt_error_set(err, -ENOMEM, "stats: no memory");
 	alt_instance_set_data(in, c);
-	alt_instance_set_report(in, stats_report, NULL);
 	return 0;
 }
 
@@ -91,6 +87,7 @@ static const struct alt_filter_registration registration = {
 	.callbacks = callbacks,
 	.setup = stats_setup,
 	.teardown_complete = stats_teardown_complete,
+	.stats = stats_report,
 };
 
 ALT_FILTER(registration);

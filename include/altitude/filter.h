@@ -76,6 +76,8 @@ enum alt_filter_flags {
 	ALT_FILTER_SLOW = 1u << 2,             /* pre-operations may block for long: called on worker threads */
 };
 
+struct alt_report;
+
 struct alt_filter_registration {
 	size_t size;                           /* sizeof *this */
 	const char *name;
@@ -101,6 +103,14 @@ struct alt_filter_registration {
 	void (*teardown_start)(struct alt_instance *in, uint32_t reason);
 	/** No operation is left, and no cancel routine runs. */
 	void (*teardown_complete)(struct alt_instance *in, uint32_t reason);
+
+	/**
+	 * Reports, of an instance that is attached; from a thread of the engine's, which must not attach or detach meanwhile.
+	 * @stats  for "altitude stats": lines "key value"
+	 * @watch  for "altitude watch": the lines that are new since it was called last
+	 */
+	void (*stats)(struct alt_instance *in, struct alt_report *to);
+	void (*watch)(struct alt_instance *in, struct alt_report *to);
 
 	/**
 	 * View callbacks: what is seen above this instance. They run before the own post, whatever the operation.
@@ -139,10 +149,8 @@ const char *alt_instance_option(const struct alt_instance *in, const char *name)
 int alt_instance_option_u64(const struct alt_instance *in, const char *name, uint64_t fallback, uint64_t *ret,
 			    struct alt_error *err);
 
-/** Text for "altitude stats": lines "key value" into a growing buffer, by whoever registers it; see control. */
-typedef void alt_report_fn(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg);
-/** The instance's report for "altitude stats" (what=stats) and "altitude watch" (what=watch drains new lines). From setup. */
-void alt_instance_set_report(struct alt_instance *in, alt_report_fn *stats, alt_report_fn *watch);
+/** Add a line, as printf(3) and without a newline, to a report. Only while the report's function runs. */
+void alt_report_line(struct alt_report *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /**
  * Read or write a file from below the caller's own altitude: neither it nor higher filters see it.

@@ -3,7 +3,6 @@
 #include <altitude/filter.h>
 
 #include <stdatomic.h>
-#include <stdio.h>
 
 static atomic_llong sums[ALT_OP_COUNT];
 
@@ -24,24 +23,13 @@ static enum alt_post counter_post(struct alt_op *op, struct alt_instance *in, vo
 	return ALT_POST_FINISHED;
 }
 
-static void counter_report(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void counter_report(struct alt_instance *in, struct alt_report *to)
 {
 	static const enum alt_op_code codes[] = { ALT_OP_WRITE, ALT_OP_COPY_FILE_RANGE, ALT_OP_FALLOCATE };
-	char text[64];
 
 	(void)in;
-	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++) {
-		snprintf(text, sizeof(text), "%s %lld", alt_op_name(codes[i]), atomic_load(&sums[codes[i]]));
-		line(arg, text);
-	}
-}
-
-static int counter_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
-{
-	(void)flags;
-	(void)err;
-	alt_instance_set_report(in, counter_report, NULL);
-	return 0;
+	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
+		alt_report_line(to, "%s %lld", alt_op_name(codes[i]), atomic_load(&sums[codes[i]]));
 }
 
 static const struct alt_callback callbacks[] = {
@@ -56,7 +44,7 @@ static const struct alt_filter_registration registration = {
 	.name = "counter",
 	.altitude = "370001",
 	.callbacks = callbacks,
-	.setup = counter_setup,
+	.stats = counter_report,
 };
 
 ALT_FILTER(registration);

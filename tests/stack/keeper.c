@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 
 static void *context;
@@ -49,13 +48,10 @@ static long keeper_message(void *arg, void *cookie, const void *in, size_t size,
 
 static const struct alt_port_handlers handlers = { .message = keeper_message };
 
-static void keeper_report(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void keeper_report(struct alt_instance *in, struct alt_report *to)
 {
-	char text[40];
-
 	(void)in;
-	snprintf(text, sizeof(text), "version %d", VERSION);
-	line(arg, text);
+	alt_report_line(to, "version %d", VERSION);
 }
 
 static int keeper_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
@@ -63,7 +59,6 @@ static int keeper_setup(struct alt_instance *in, uint32_t flags, struct alt_erro
 	const char *name = alt_instance_option(in, "port");
 
 	(void)flags;
-	alt_instance_set_report(in, keeper_report, NULL);
 	if (alt_instance_option(in, "context") && !context) {
 		context = alt_context_new(16, keeper_cleanup);
 		if (!context || alt_instance_set_context(in, ALT_CONTEXT_KEEP, context, NULL) < 0)
@@ -102,6 +97,7 @@ static const struct alt_filter_registration registration = {
 	.options = options,
 	.callbacks = callbacks,
 	.setup = keeper_setup,
+	.stats = keeper_report,
 };
 
 ALT_FILTER(registration);

@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 
 static atomic_long pres, posts, strayed;
 
@@ -30,25 +29,12 @@ static enum alt_post synchronizer_post(struct alt_op *op, struct alt_instance *i
 	return ALT_POST_FINISHED;
 }
 
-static void synchronizer_report(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void synchronizer_report(struct alt_instance *in, struct alt_report *to)
 {
-	char text[100];
-
 	(void)in;
-	snprintf(text, sizeof(text), "pres %ld", atomic_load(&pres));
-	line(arg, text);
-	snprintf(text, sizeof(text), "posts %ld", atomic_load(&posts));
-	line(arg, text);
-	snprintf(text, sizeof(text), "strayed %ld", atomic_load(&strayed));
-	line(arg, text);
-}
-
-static int synchronizer_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
-{
-	(void)flags;
-	(void)err;
-	alt_instance_set_report(in, synchronizer_report, NULL);
-	return 0;
+	alt_report_line(to, "pres %ld", atomic_load(&pres));
+	alt_report_line(to, "posts %ld", atomic_load(&posts));
+	alt_report_line(to, "strayed %ld", atomic_load(&strayed));
 }
 
 static const struct alt_callback callbacks[] = {
@@ -61,7 +47,7 @@ static const struct alt_filter_registration registration = {
 	.name = "synchronizer",
 	.altitude = "390000",
 	.callbacks = callbacks,
-	.setup = synchronizer_setup,
+	.stats = synchronizer_report,
 };
 
 ALT_FILTER(registration);

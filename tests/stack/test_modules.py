@@ -175,10 +175,8 @@ def test_an_image_that_stays_in_memory_is_in_the_way_and_says_so(server, module)
 def test_a_new_version_is_loaded_after_the_old_one(server, module):
     def version(number):
         path = module("mine", source=a_filter('''
-#include <stdio.h>
-static void report(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg) { line(arg, "version %d"); }
-static int setup(struct alt_instance *in, uint32_t flags, struct alt_error *err) { alt_instance_set_report(in, report, NULL); return 0; }
-''' % number, ".setup = setup"))
+static void report(struct alt_instance *in, struct alt_report *to) { alt_report_line(to, "version %d"); }
+''' % number, ".stats = report"))
         server.right("attach", filter=str(path))
         assert f"version {number}" in server.ask("stats")["lines"]
         server.right("unload", filter="mine")

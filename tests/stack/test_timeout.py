@@ -39,7 +39,6 @@ ALT_FILTER(registration);
 ASKS = """
 #include <altitude/filter.h>
 #include <fcntl.h>
-#include <stdio.h>
 static int asked, failed;
 static enum alt_pre asks_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
 {
@@ -52,21 +51,13 @@ static enum alt_pre asks_pre(struct alt_op *op, struct alt_instance *in, void **
 	alt_io_close(in, file);
 	return ALT_PRE_SUCCESS_NO_CALLBACK;
 }
-static void report(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void report(struct alt_instance *in, struct alt_report *to)
 {
-	char text[64];
-
-	snprintf(text, sizeof(text), "asked %d %d", asked, failed);
-	line(arg, text);
-}
-static int setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
-{
-	alt_instance_set_report(in, report, NULL);
-	return 0;
+	alt_report_line(to, "asked %d %d", asked, failed);
 }
 static const struct alt_callback callbacks[] = { { ALT_OP_LISTXATTR, .pre = asks_pre }, { .code = ALT_OP_END } };
 static const struct alt_filter_registration registration = { .size = sizeof(registration), .name = "asks", .altitude = "300000",
-	.flags = ALT_FILTER_SLOW, .callbacks = callbacks, .setup = setup };
+	.flags = ALT_FILTER_SLOW, .callbacks = callbacks, .stats = report };
 ALT_FILTER(registration);
 """
 LOCK = """

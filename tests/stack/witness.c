@@ -7,7 +7,6 @@
 #include <altitude/filter.h>
 
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 static atomic_long pres, posts, drains, contexts, cleaned, setups, teardowns;
@@ -59,19 +58,16 @@ static enum alt_post witness_post(struct alt_op *op, struct alt_instance *in, vo
 	return ALT_POST_FINISHED;
 }
 
-static void witness_report(struct alt_instance *in, void (*line)(void *arg, const char *text), void *arg)
+static void witness_report(struct alt_instance *in, struct alt_report *to)
 {
-	const struct { const char *name; atomic_long *count; } counts[] = {
-		{ "pres", &pres }, { "posts", &posts }, { "drains", &drains }, { "contexts", &contexts },
-		{ "cleaned", &cleaned }, { "setups", &setups }, { "teardowns", &teardowns },
-	};
-	char text[64];
-
 	(void)in;
-	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
-		snprintf(text, sizeof(text), "%s %ld", counts[i].name, atomic_load(counts[i].count));
-		line(arg, text);
-	}
+	alt_report_line(to, "pres %ld", atomic_load(&pres));
+	alt_report_line(to, "posts %ld", atomic_load(&posts));
+	alt_report_line(to, "drains %ld", atomic_load(&drains));
+	alt_report_line(to, "contexts %ld", atomic_load(&contexts));
+	alt_report_line(to, "cleaned %ld", atomic_load(&cleaned));
+	alt_report_line(to, "setups %ld", atomic_load(&setups));
+	alt_report_line(to, "teardowns %ld", atomic_load(&teardowns));
 }
 
 static int witness_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
@@ -80,7 +76,6 @@ static int witness_setup(struct alt_instance *in, uint32_t flags, struct alt_err
 
 	(void)flags;
 	(void)err;
-	alt_instance_set_report(in, witness_report, NULL);
 	if (alt_instance_option(in, "quiet")) {
 		alt_instance_set_data(in, in);
 		return 0;
@@ -117,6 +112,7 @@ static const struct alt_filter_registration registration = {
 	.callbacks = callbacks,
 	.setup = witness_setup,
 	.teardown_complete = witness_teardown_complete,
+	.stats = witness_report,
 };
 
 ALT_FILTER(registration);
