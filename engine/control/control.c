@@ -186,8 +186,6 @@ static int do_detach(struct server *s, json_t *in, json_t *out, struct alt_error
 struct report {
 	struct alt_report to;
 	json_t *lines;
-	bool watch;
-	int reporters;
 };
 
 static void line_add(struct alt_report *to, const char *text)
@@ -195,47 +193,41 @@ static void line_add(struct alt_report *to, const char *text)
 	json_array_append_new(((struct report *)to)->lines, safe_string(text));
 }
 
-static void report_add(struct alt_instance *in, void *arg)
+/* How many told something, or -errno. */
+static int report(struct server *s, bool watch, json_t *out)
 {
-	struct report *r = arg;
-	const struct alt_filter_registration *reg = in->filter->reg;
-	void (*report)(struct alt_instance *, struct alt_report *) = r->watch ? reg->watch : reg->stats;
+	struct report r = { { line_add }, json_array() };
+	int n = stack_report(s->volume, watch, &r.to);
 
-	if (!report)
-		return;
-	r->reporters++;
-	if (!r->watch)
-		alt_report_line(&r->to, "[%s]", in->name);
-	report(in, &r->to);
+	json_object_set_new(out, "lines", r.lines);
+	return n;
 }
 
 static int do_watch(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {
-	struct report r = { { line_add }, json_array(), true, 0 };
+	int n = report(s, true, out);
 
-	stack_each(s->volume, report_add, &r);
-	json_object_set_new(out, "lines", r.lines);
-	json_object_set_new(out, "watchers", json_integer(r.reporters));
+	if (n < 0)
+		return n;
+	json_object_set_new(out, "watchers", json_integer(n));
 	return 0;
 }
 
 static int do_stats(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {
-	struct report r = { { line_add }, json_array(), false, 0 };
 	json_t *counts = json_object();
 	struct volume_live live;
+	int n;
 
 	for (int i = 1; i < ALT_OP_COUNT; i++)
 		json_object_set_new(counts, alt_op_name(i), json_integer(atomic_load(&s->volume->counts[i])));
-	stack_each(s->volume, report_add, &r);
+	n = report(s, false, out);
 	volume_live(s->volume, &live);
 	json_object_set_new(out, "operations", counts);
 	json_object_set_new(out, "live", json_pack("{s:I,s:I,s:I}", "nodes", (json_int_t)live.nodes, "files",
 						   (json_int_t)live.files, "operations", (json_int_t)live.operations));
-	json_object_set_new(out, "lines", r.lines);
-	return 0;
+	return n < 0 ? n : 0;
 }
-
 
 static int do_mount_add(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {

@@ -15,7 +15,6 @@
 #include <altitude/ntstatus.h>
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -566,21 +565,6 @@ void *alt_instance_data(const struct alt_instance *in)
 void alt_instance_set_data(struct alt_instance *in, void *data)
 {
 	in->data = data;
-}
-
-void alt_report_line(struct alt_report *to, const char *format, ...)
-{
-	va_list args;
-	char *text;
-	int n;
-
-	va_start(args, format);
-	n = vasprintf(&text, format, args);
-	va_end(args);
-	if (n < 0)
-		return;
-	to->line(to, text);
-	free(text);
 }
 
 const char *alt_instance_option(const struct alt_instance *in, const char *name)

@@ -85,6 +85,11 @@ uint32_t filter_features(const struct alt_filter_registration *reg);
 
 /* Where alt_report_line() puts each line; whoever asks for a report embeds it. */
 struct alt_report { void (*line)(struct alt_report *to, const char *text); };
+/*
+ * What the instances of @v have to tell, from top to bottom, into @to: for "altitude watch", or for "altitude stats", where
+ * "[NAME]" stands before each. How many tell something, or -ENOMEM. May sleep; no lock is held while one tells.
+ */
+int stack_report(struct alt_volume *v, bool watch, struct alt_report *to);
 
 /* Walk @op through the stack to its done callback. @below NULL: from the top; else only what is under that instance. */
 void stack_run(struct op *op, struct alt_instance *below);

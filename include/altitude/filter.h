@@ -105,7 +105,7 @@ struct alt_filter_registration {
 	void (*teardown_complete)(struct alt_instance *in, uint32_t reason);
 
 	/**
-	 * Reports, of an instance that is attached; from a thread of the engine's, which must not attach or detach meanwhile.
+	 * Reports, of an instance that is attached. On any thread, several at a time; teardown_complete waits for them.
 	 * @stats  for "altitude stats": lines "key value"
 	 * @watch  for "altitude watch": the lines that are new since it was called last
 	 */
