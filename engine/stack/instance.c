@@ -178,7 +178,7 @@ static int stack_swap_locked(struct alt_volume *v)
 static int instance_new(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
 			struct io_option *options, struct alt_instance **ret, struct alt_error *err)
 {
-	struct alt_instance *in = calloc(1, sizeof *in);
+	struct alt_instance *in = calloc(1, sizeof *in + filter->reg->instance_size);
 
 	if (!in) {
 		options_free(options);
@@ -189,6 +189,7 @@ static int instance_new(struct alt_volume *v, struct alt_filter *filter, const c
 	in->options = options;
 	in->filter = filter;
 	in->volume = v;
+	in->data = filter->reg->instance_size ? in->own : NULL;
 	in->live = contexts_live_new();
 	in->name = strdup(name ? name : filter->name);
 	in->altitude = strdup(altitude ? altitude : "");

@@ -48,6 +48,7 @@ struct alt_instance {
 	_Atomic int64_t ops;                               /* operations that may still call it */
 	_Atomic uint64_t synchronizes;                     /* bit per op code: it has answered so without having said it */
 	struct alt_instance *below;                        /* [sv lock] the volume's list, top first */
+	_Alignas(16) char own[];                           /* the filter's: instance_size bytes */
 };
 
 /*

@@ -75,6 +75,29 @@ static void setup_may_use_the_volume_below(void **state)
 	t_expect("+C * -C");
 }
 
+static int setup_has_its_own(struct alt_instance *in, uint32_t flags, struct alt_error *err)
+{
+	static const char zeroes[100];
+	char *own = alt_instance_data(in);
+
+	if (!own || memcmp(own, zeroes, sizeof zeroes) || (uintptr_t)own % 16)
+		return -EINVAL;
+	memset(own, 'o', sizeof zeroes);
+	return 0;
+}
+
+static void each_instance_has_bytes_of_its_own(void **state)
+{
+	static const struct alt_filter_registration reg = {
+		.size = sizeof reg, .name = "owns", .instance_size = 100, .setup = setup_has_its_own,
+	};
+
+	assert_int_equal(t_attach_as(&reg, "D", "50"), 0);
+	assert_int_equal(t_attach_as(&reg, "E", "40"), 0);
+	assert_ptr_not_equal(alt_instance_data(t_instance("D")), alt_instance_data(t_instance("E")));
+	assert_null(alt_instance_data(t_instance("A")));
+}
+
 /* ---- asking ---- */
 
 static void only_a_manual_detach_is_asked(void **state)
@@ -650,6 +673,7 @@ int main(void)
 		case3(setup_that_declines_leaves_nothing),
 		case3(the_reason_of_a_setup_stays),
 		case3(setup_may_use_the_volume_below),
+		case3(each_instance_has_bytes_of_its_own),
 		case3(only_a_manual_detach_is_asked),
 		case3(a_filter_that_says_so_is_not_detached_by_hand),
 		case3(an_end_of_the_volume_asks_nobody),

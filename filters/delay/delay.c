@@ -11,7 +11,6 @@
 #include <fnmatch.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -177,32 +176,26 @@ static int delay_start(struct delay *d, struct alt_instance *in, struct alt_erro
 	return r;
 }
 
-static void delay_free(struct delay *d)
+static void delay_end(struct delay *d)
 {
 	alt_queue_free(d->queue);
 	pthread_cond_destroy(&d->wake);
 	pthread_mutex_destroy(&d->lock);
-	free(d);
 }
 
 static int delay_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
 {
-	struct delay *d = calloc(1, sizeof(*d));
+	struct delay *d = alt_instance_data(in);
 	int r;
 
 	(void)flags;
-	if (!d)
-		return alt_error_set(err, -ENOMEM, "delay: no memory");
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->wake, NULL);
 	d->queue = alt_queue_new(delay_cancelled, d);
 	r = d->queue ? delay_start(d, in, err) : alt_error_set(err, -ENOMEM, "delay: no memory");
-	if (r < 0) {
-		delay_free(d);
-		return r;
-	}
-	alt_instance_set_data(in, d);
-	return 0;
+	if (r < 0)
+		delay_end(d);
+	return r;
 }
 
 static void delay_teardown_start(struct alt_instance *in, uint32_t reason)
@@ -226,7 +219,7 @@ static void delay_teardown_complete(struct alt_instance *in, uint32_t reason)
 	pthread_cond_signal(&d->wake);
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->timer, NULL);
-	delay_free(d);
+	delay_end(d);
 }
 
 static const struct alt_option options[] = {
@@ -254,6 +247,7 @@ static const struct alt_filter_registration registration = {
 	.altitude = "370055",
 	.options = options,
 	.callbacks = callbacks,
+	.instance_size = sizeof(struct delay),
 	.setup = delay_setup,
 	.teardown_start = delay_teardown_start,
 	.teardown_complete = delay_teardown_complete,

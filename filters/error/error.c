@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,11 +57,13 @@ static int parse_errno(const char *text, int *ret, struct alt_error *err)
 	return 0;
 }
 
-static int error_parse(struct error *e, struct alt_instance *in, struct alt_error *err)
+static int error_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
 {
+	struct error *e = alt_instance_data(in);
 	const char *ops = alt_instance_option(in, "op"), *code = alt_instance_option(in, "errno");
 	int r = alt_ops_parse("error", ops ? ops : "", &e->ops, err);
 
+	(void)flags;
 	if (!r && e->ops & (1ull << ALT_OP_RELEASE | 1ull << ALT_OP_RELEASEDIR))
 		r = alt_error_set(err, -EINVAL, "error: release and releasedir cannot fail");
 	if (!r)
@@ -72,26 +73,6 @@ static int error_parse(struct error *e, struct alt_instance *in, struct alt_erro
 	if (!r && !e->rate)
 		r = alt_error_set(err, -EINVAL, "error: rate is 1 or more");
 	return r;
-}
-
-static int error_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
-{
-	struct error *e = calloc(1, sizeof(*e));
-	int r = e ? error_parse(e, in, err) : alt_error_set(err, -ENOMEM, "error: no memory");
-
-	(void)flags;
-	if (r < 0) {
-		free(e);
-		return r;
-	}
-	alt_instance_set_data(in, e);
-	return 0;
-}
-
-static void error_teardown_complete(struct alt_instance *in, uint32_t reason)
-{
-	(void)reason;
-	free(alt_instance_data(in));
 }
 
 static const struct alt_option options[] = {
@@ -119,8 +100,8 @@ static const struct alt_filter_registration registration = {
 	.altitude = "370056",
 	.options = options,
 	.callbacks = callbacks,
+	.instance_size = sizeof(struct error),
 	.setup = error_setup,
-	.teardown_complete = error_teardown_complete,
 	.stats = error_stats,
 };
 

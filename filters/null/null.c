@@ -13,7 +13,7 @@
  *	{ ALT_OP_OPEN, .pre = yours_pre_open },
  *
  * Delete what you do not need: "callbacks" when the table is empty, "query_teardown" when detaching is
- * always welcome. Other members: load and unload, setup and teardown, options, the view callbacks.
+ * always welcome. Other members: instance_size, setup and teardown, options, stats, load, the view callbacks.
  */
 #include <altitude/filter.h>
 

@@ -5,9 +5,7 @@
  */
 #include <altitude/filter.h>
 
-#include <errno.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 
 struct passthrough {
 	atomic_ullong pre, post, drained;
@@ -43,23 +41,6 @@ static void passthrough_stats(struct alt_instance *in, struct alt_report *to)
 	alt_report_line(to, "drained %llu", atomic_load(&p->drained));
 }
 
-static int passthrough_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
-{
-	struct passthrough *p = calloc(1, sizeof(*p));
-
-	(void)flags;
-	if (!p)
-		return alt_error_set(err, -ENOMEM, "passthrough: no memory");
-	alt_instance_set_data(in, p);
-	return 0;
-}
-
-static void passthrough_teardown_complete(struct alt_instance *in, uint32_t reason)
-{
-	(void)reason;
-	free(alt_instance_data(in));
-}
-
 static const struct alt_callback callbacks[] = {
 	{ ALT_OP_ALL, passthrough_pre, passthrough_post, 0 },
 	{ .code = ALT_OP_END }
@@ -70,8 +51,7 @@ static const struct alt_filter_registration registration = {
 	.name = "passthrough",
 	.altitude = "370030",
 	.callbacks = callbacks,
-	.setup = passthrough_setup,
-	.teardown_complete = passthrough_teardown_complete,
+	.instance_size = sizeof(struct passthrough),
 	.stats = passthrough_stats,
 };
 

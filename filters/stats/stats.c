@@ -1,23 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* stats: how often, with how many errors, how long. A line for each operation seen: see "altitude stats". */
-#include <altitude/filter.h>
+#include <altitude/kit/text.h>
 
-#include <errno.h>
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <time.h>
 
 struct counter {
 	atomic_ullong count, errors, total_us, max_us;
 };
-
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
-}
 
 static enum alt_pre stats_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
 {
@@ -25,7 +14,7 @@ static enum alt_pre stats_pre(struct alt_op *op, struct alt_instance *in, void *
 
 	(void)in;
 	if (start)
-		*start = now_us();
+		*start = alt_now_us();
 	*ctx = start;
 	return ALT_PRE_SUCCESS_WITH_CALLBACK;
 }
@@ -33,7 +22,7 @@ static enum alt_pre stats_pre(struct alt_op *op, struct alt_instance *in, void *
 static enum alt_post stats_post(struct alt_op *op, struct alt_instance *in, void *ctx)
 {
 	struct counter *c = (struct counter *)alt_instance_data(in) + op->code;
-	unsigned long long us = ctx ? now_us() - *(uint64_t *)ctx : 0, max = atomic_load(&c->max_us);
+	unsigned long long us = ctx ? alt_now_us() - *(uint64_t *)ctx : 0, max = atomic_load(&c->max_us);
 
 	if (op->flags & ALT_OP_DRAINING)
 		return ALT_POST_FINISHED;
@@ -58,23 +47,6 @@ static void stats_report(struct alt_instance *in, struct alt_report *to)
 	}
 }
 
-static int stats_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
-{
-	struct counter *c = calloc(ALT_OP_COUNT, sizeof(*c));
-
-	(void)flags;
-	if (!c)
-		return alt_error_set(err, -ENOMEM, "stats: no memory");
-	alt_instance_set_data(in, c);
-	return 0;
-}
-
-static void stats_teardown_complete(struct alt_instance *in, uint32_t reason)
-{
-	(void)reason;
-	free(alt_instance_data(in));
-}
-
 static const struct alt_callback callbacks[] = {
 	{ ALT_OP_ALL, stats_pre, stats_post, 0 },
 	{ .code = ALT_OP_END }
@@ -85,8 +57,7 @@ static const struct alt_filter_registration registration = {
 	.name = "stats",
 	.altitude = "370045",
 	.callbacks = callbacks,
-	.setup = stats_setup,
-	.teardown_complete = stats_teardown_complete,
+	.instance_size = ALT_OP_COUNT * sizeof(struct counter),
 	.stats = stats_report,
 };
 

@@ -85,6 +85,7 @@ struct alt_filter_registration {
 	const char *altitude;                  /* of an instance that names none: "370020" */
 	const struct alt_option *options;      /* of ":opt=val"; ends with a NULL name; NULL: none */
 	const struct alt_callback *callbacks;  /* ends with ALT_OP_END; NULL: none */
+	size_t instance_size;                  /* bytes of each instance's own: alt_instance_data(), zeroed before setup */
 
 	/** Prepare; nothing is attached yet. Failure unloads the module and calls nothing else. */
 	int (*load)(struct alt_error *err);
@@ -95,7 +96,7 @@ struct alt_filter_registration {
 	 */
 	int (*unload)(uint32_t flags);
 
-	/** May decline with -errno. The instance may already be asked for operations when it returns 0. */
+	/** May decline with -errno, and gives back what it took by then: nothing else is called. The instance may already be asked for operations when it returns 0. */
 	int (*setup)(struct alt_instance *in, uint32_t flags, struct alt_error *err);
 	/** Only for a manual detach; an error refuses. */
 	int (*query_teardown)(struct alt_instance *in);
@@ -140,8 +141,9 @@ void alt_op_decline_data(struct alt_op *op, struct alt_instance *in);
 const char *alt_instance_name(const struct alt_instance *in);
 const char *alt_instance_altitude(const struct alt_instance *in);
 struct alt_volume *alt_instance_volume(const struct alt_instance *in);
+/** The instance's own bytes, until teardown_complete has returned or setup declined; or what was set instead. */
 void *alt_instance_data(const struct alt_instance *in);
-void alt_instance_set_data(struct alt_instance *in, void *data);   /* from setup on */
+void alt_instance_set_data(struct alt_instance *in, void *data);   /* from setup on; the caller's to free */
 
 /** Value of ":name=value", NULL when not given; "" for one without value. */
 const char *alt_instance_option(const struct alt_instance *in, const char *name);
