@@ -3,24 +3,19 @@
  * activity_monitor: who did what. A record for each finished operation: time of day, process name, pid,
  * user, operation, path, result, microseconds; in a bounded ring that "altitude watch" drains, and in a file.
  */
+#include <altitude/kit/ring.h>
 #include <altitude/kit/text.h>
 
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #define RECORDS_MAX 1048576
 
 struct monitor {
-	pthread_mutex_t lock;
-	char **ring;                        /* [lock] @count lines from @first on */
-	uint64_t room, first, count;
-	uint64_t seen, lost, lost_told;     /* [lock] */
-	FILE *file;
+	struct alt_ring ring;
+	FILE *file;                         /* or NULL */
 };
 
 struct start {
@@ -28,65 +23,23 @@ struct start {
 	char program[16];
 };
 
-static void monitor_push(struct monitor *m, char *line)
-{
-	pthread_mutex_lock(&m->lock);
-	m->seen++;
-	if (!line || m->count == m->room)
-		m->lost++;
-	if (line && m->count == m->room) {
-		free(m->ring[m->first]);
-		m->first = (m->first + 1) % m->room;
-		m->count--;
-	}
-	if (line)
-		m->ring[(m->first + m->count++) % m->room] = line;
-	pthread_mutex_unlock(&m->lock);
-}
-
-/* The oldest line, or NULL. Lines that were lost are told of before the ones that followed them. */
-static char *monitor_pop(struct monitor *m, uint64_t *lost)
-{
-	char *line = NULL;
-
-	pthread_mutex_lock(&m->lock);
-	*lost = m->lost - m->lost_told;
-	m->lost_told = m->lost;
-	if (m->count) {
-		line = m->ring[m->first];
-		m->first = (m->first + 1) % m->room;
-		m->count--;
-	}
-	pthread_mutex_unlock(&m->lock);
-	return line;
-}
-
 static void monitor_watch(struct alt_instance *in, struct alt_report *to)
 {
 	struct monitor *m = alt_instance_data(in);
-	uint64_t lost, left = m->room;
-	char *text;
 
-	do {
-		text = monitor_pop(m, &lost);
-		if (lost)
-			alt_report_line(to, "%llu records lost", (unsigned long long)lost);
-		if (text)
-			alt_report_line(to, "%s", text);
-		free(text);
-	} while (text && --left);
+	alt_ring_watch(&m->ring, to);
 }
 
 static void monitor_stats(struct alt_instance *in, struct alt_report *to)
 {
-	struct monitor *m = alt_instance_data(in);
+	struct alt_ring *r = &((struct monitor *)alt_instance_data(in))->ring;
 	unsigned long long seen, buffered, lost;
 
-	pthread_mutex_lock(&m->lock);
-	seen = m->seen;
-	buffered = m->count;
-	lost = m->lost;
-	pthread_mutex_unlock(&m->lock);
+	pthread_mutex_lock(&r->lock);
+	seen = r->seen;
+	buffered = r->count;
+	lost = r->lost;
+	pthread_mutex_unlock(&r->lock);
 	alt_report_line(to, "seen %llu", seen);
 	alt_report_line(to, "buffered %llu", buffered);
 	alt_report_line(to, "lost %llu", lost);
@@ -94,10 +47,11 @@ static void monitor_stats(struct alt_instance *in, struct alt_report *to)
 
 static enum alt_pre monitor_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
 {
+	struct monitor *m = alt_instance_data(in);
 	struct start *s = alt_op_alloc(op, sizeof(*s));
 
 	if (!s) {
-		monitor_push(alt_instance_data(in), NULL);
+		alt_ring_push(&m->ring, NULL);
 		return ALT_PRE_SUCCESS_NO_CALLBACK;
 	}
 	alt_caller_name(op, s->program, sizeof(s->program));
@@ -128,59 +82,37 @@ static enum alt_post monitor_post(struct alt_op *op, struct alt_instance *in, vo
 		line = NULL;
 	if (line && m->file)
 		fprintf(m->file, "%s\n", line);
-	monitor_push(m, line);
+	alt_ring_push(&m->ring, line);
 	return ALT_POST_FINISHED;
-}
-
-static void monitor_free(struct monitor *m)
-{
-	if (!m)
-		return;
-	while (m->count--)
-		free(m->ring[(m->first + m->count) % m->room]);
-	if (m->file)
-		fclose(m->file);
-	pthread_mutex_destroy(&m->lock);
-	free(m->ring);
-	free(m);
-}
-
-static int monitor_open(struct monitor *m, struct alt_instance *in, struct alt_error *err)
-{
-	int r = alt_instance_option_u64(in, "records", 1024, &m->room, err);
-
-	if (r < 0)
-		return r;
-	if (m->room < 1 || m->room > RECORDS_MAX)
-		return alt_error_set(err, -EINVAL, "activity_monitor: records is 1..%d", RECORDS_MAX);
-	m->ring = calloc(m->room, sizeof(*m->ring));
-	if (!m->ring)
-		return alt_error_set(err, -ENOMEM, "activity_monitor: no memory for the records");
-	return alt_lines_open(in, "activity_monitor", &m->file, err);
 }
 
 static int monitor_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
 {
-	struct monitor *m = calloc(1, sizeof(*m));
-	int r;
+	struct monitor *m = alt_instance_data(in);
+	uint64_t room;
+	int r = alt_instance_option_u64(in, "records", 1024, &room, err);
 
 	(void)flags;
-	if (!m)
-		return alt_error_set(err, -ENOMEM, "activity_monitor: no memory");
-	pthread_mutex_init(&m->lock, NULL);
-	r = monitor_open(m, in, err);
-	if (r < 0) {
-		monitor_free(m);
+	if (r < 0)
 		return r;
-	}
-	alt_instance_set_data(in, m);
-	return 0;
+	if (room < 1 || room > RECORDS_MAX)
+		return alt_error_set(err, -EINVAL, "activity_monitor: records is 1..%d", RECORDS_MAX);
+	r = alt_ring_init(&m->ring, room, "activity_monitor", err);
+	if (!r)
+		r = alt_lines_open(in, "activity_monitor", &m->file, err);
+	if (r < 0)
+		alt_ring_fini(&m->ring);
+	return r;
 }
 
 static void monitor_teardown_complete(struct alt_instance *in, uint32_t reason)
 {
+	struct monitor *m = alt_instance_data(in);
+
 	(void)reason;
-	monitor_free(alt_instance_data(in));
+	if (m->file)
+		fclose(m->file);
+	alt_ring_fini(&m->ring);
 }
 
 static const struct alt_option options[] = {
@@ -200,6 +132,7 @@ static const struct alt_filter_registration registration = {
 	.altitude = "370000",
 	.options = options,
 	.callbacks = callbacks,
+	.instance_size = sizeof(struct monitor),
 	.setup = monitor_setup,
 	.teardown_complete = monitor_teardown_complete,
 	.stats = monitor_stats,

@@ -4,7 +4,7 @@
  * Names are judged before the operation, files after open (read from below), writes as they pass. A program that listens
  * at the port may judge files too: it gets the path, a zero byte and the first bytes, and answers 0 or -errno.
  */
-#include <altitude/filter.h>
+#include <altitude/kit/ring.h>
 #include <altitude/log.h>
 #include <altitude/port.h>
 
@@ -13,10 +13,8 @@
 #include <fnmatch.h>
 #include <limits.h>
 #include <magic.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SCAN_SIZE 1024
@@ -32,59 +30,17 @@ struct screener {
 	int otherwise;                      /* when there is none: 0 or -EACCES */
 	pthread_mutex_t magic_lock;
 	magic_t magic;                      /* [magic_lock] */
-	pthread_mutex_t lock;
-	char *lines[LINES];                 /* [lock] for the watcher: @count from @first on */
-	unsigned first, count;
-	uint64_t lost;
+	struct alt_ring lines;
 	atomic_ullong scanned, refused, foul, asked, unanswered;
 };
 
 /* Reports. */
 
-static void screener_push(struct screener *s, char *line)
-{
-	pthread_mutex_lock(&s->lock);
-	if (s->count == LINES) {
-		free(s->lines[s->first]);
-		s->first = (s->first + 1) % LINES;
-		s->count--;
-		s->lost++;
-	}
-	s->lines[(s->first + s->count++) % LINES] = line;
-	pthread_mutex_unlock(&s->lock);
-}
-
-static char *screener_pop(struct screener *s, uint64_t *lost)
-{
-	char *line = NULL;
-
-	pthread_mutex_lock(&s->lock);
-	*lost = s->lost;
-	s->lost = 0;
-	if (s->count) {
-		line = s->lines[s->first];
-		s->first = (s->first + 1) % LINES;
-		s->count--;
-	}
-	pthread_mutex_unlock(&s->lock);
-	return line;
-}
-
 static void screener_watch(struct alt_instance *in, struct alt_report *to)
 {
 	struct screener *s = alt_instance_data(in);
-	int left = LINES;
-	uint64_t lost;
-	char *text;
 
-	do {
-		text = screener_pop(s, &lost);
-		if (lost)
-			alt_report_line(to, "%llu records lost", (unsigned long long)lost);
-		if (text)
-			alt_report_line(to, "%s", text);
-		free(text);
-	} while (text && --left);
+	alt_ring_watch(&s->lines, to);
 }
 
 static void screener_stats(struct alt_instance *in, struct alt_report *to)
@@ -111,7 +67,7 @@ static void screener_tell(struct screener *s, const char *verb, struct alt_node 
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
 	alt_log(LOG_NOTICE, "%s", line);
-	screener_push(s, line);
+	alt_ring_push(&s->lines, line);
 }
 
 static void screener_refuse(struct screener *s, struct alt_op *op, struct alt_node *node, const char *name,
@@ -302,16 +258,13 @@ static enum alt_pre screener_pre_release(struct alt_op *op, struct alt_instance 
 
 /* Instances. */
 
-static void screener_free(struct screener *s)
+static void screener_end(struct screener *s)
 {
 	alt_port_close(s->port);
-	while (s->count--)
-		free(s->lines[(s->first + s->count) % LINES]);
+	alt_ring_fini(&s->lines);
 	if (s->magic)
 		magic_close(s->magic);
 	pthread_mutex_destroy(&s->magic_lock);
-	pthread_mutex_destroy(&s->lock);
-	free(s);
 }
 
 static const char *option_text(struct alt_instance *in, const char *name)
@@ -354,27 +307,22 @@ static int screener_open(struct screener *s, struct alt_instance *in, struct alt
 
 static int screener_setup(struct alt_instance *in, uint32_t flags, struct alt_error *err)
 {
-	struct screener *s = calloc(1, sizeof(*s));
-	int r;
+	struct screener *s = alt_instance_data(in);
+	int r = alt_ring_init(&s->lines, LINES, "content_screener", err);
 
 	(void)flags;
-	if (!s)
-		return alt_error_set(err, -ENOMEM, "content_screener: no memory");
 	pthread_mutex_init(&s->magic_lock, NULL);
-	pthread_mutex_init(&s->lock, NULL);
-	r = screener_open(s, in, err);
-	if (r < 0) {
-		screener_free(s);
-		return r;
-	}
-	alt_instance_set_data(in, s);
-	return 0;
+	if (!r)
+		r = screener_open(s, in, err);
+	if (r < 0)
+		screener_end(s);
+	return r;
 }
 
 static void screener_teardown_complete(struct alt_instance *in, uint32_t reason)
 {
 	(void)reason;
-	screener_free(alt_instance_data(in));
+	screener_end(alt_instance_data(in));
 }
 
 static const struct alt_option options[] = {
@@ -406,6 +354,7 @@ static const struct alt_filter_registration registration = {
 	.altitude = "265000",
 	.options = options,
 	.callbacks = callbacks,
+	.instance_size = sizeof(struct screener),
 	.setup = screener_setup,
 	.teardown_complete = screener_teardown_complete,
 	.stats = screener_stats,
