@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "draw.h"
 #include <control/control.h>
 #include <module/module.h>
 
@@ -92,18 +93,6 @@ static const char *const words[] = {
 static const char *const values[] = {
 	"null", "true", "1", "-1", "1e999", "[]", "{}", "[[[[[[[[[[]]]]]]]]]]", "\"\"", "9223372036854775808", "\"\xff\xfe\"",
 };
-
-static uint64_t seed = 0x9e3779b97f4a7c15;
-
-static uint64_t draw(uint64_t below)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % below;
-}
-
-#define DRAW_OF(list) (list)[draw(sizeof(list) / sizeof((list)[0]))]
 
 static size_t fill(char *message, const char *form)
 {

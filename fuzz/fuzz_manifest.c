@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "draw.h"
 #include <module/module.h>
 
 #define TEXT_MAX (64 * 1024)
@@ -72,16 +73,6 @@ static const char good[] = "; comment\n[module]\nName=trace\nModule=trace.so\nKi
 			   "Start=demand\nOrder=3\nDefaultInstance=trace\n\n[instance trace]\nAltitude=370040\nFlags=0\n"
 			   "[instance other]\nAltitude=370040.5\nFlags=3\n";
 
-static uint64_t seed = 0x9e3779b97f4a7c15;
-
-static uint64_t draw(uint64_t below)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % below;
-}
-
 static size_t change_byte(char *text, size_t len)
 {
 	static const char odd[] = "\n\r\t =[];#.:\"\\/0-\xff\xef\xbb\xbf";
@@ -113,7 +104,7 @@ static size_t insert_words(char *text, size_t len)
 {
 	static const char *const words[] = { "[module]\n", "[instance ", "]\n", "Name=", "Altitude=", "Flags=0x", "Order=4294967296",
 					     "Start=boot\n", "DefaultInstance=other\n", "\n  ", "99999999999999999999", "[instance x]\n" };
-	const char *word = words[draw(sizeof(words) / sizeof(*words))];
+	const char *word = DRAW_OF(words);
 	size_t to = draw(len + 1), size = strlen(word);
 
 	if (len + size > TEXT_MAX + 1)
@@ -143,7 +134,7 @@ int main(int argc, char **argv)
 
 		memcpy(text, good, len);
 		for (uint64_t n = draw(i % 500 ? 8 : 300); n > 0; n--)
-			len = changes[draw(sizeof(changes) / sizeof(*changes))](text, len);
+			len = DRAW_OF(changes)(text, len);
 		LLVMFuzzerTestOneInput((const uint8_t *)text, len);
 	}
 	printf("%lu manifests\n", count);

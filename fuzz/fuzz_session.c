@@ -8,6 +8,7 @@
  */
 #include <altitude/queue.h>
 
+#include "draw.h"
 #include <io/slot.h>
 #include <session/test_kernel.h>
 #include <wire/test_sample.h>
@@ -16,18 +17,7 @@
 #define PARKED_MAX 8
 
 static struct kernel k;
-static uint64_t seed = 0x9e3779b97f4a7c15;
 static unsigned long stream_number;
-
-static uint64_t draw(uint64_t below)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % below;
-}
-
-#define DRAW_OF(list) (list)[draw(sizeof(list) / sizeof((list)[0]))]
 
 static void check(bool good, const char *what, uint64_t unique)
 {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "draw.h"
 #include <wire/test_sample.h>
 
 static volatile unsigned sink;
@@ -100,16 +101,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #ifdef FUZZ_STANDALONE
 
-static uint64_t seed = 0x9e3779b97f4a7c15;
-
-static uint64_t draw(uint64_t below)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % below;
-}
-
 static void change_byte(uint8_t *msg, size_t *len)
 {
 	if (*len)
@@ -122,7 +113,7 @@ static void change_word(uint8_t *msg, size_t *len)
 	static const uint32_t odd[] = {
 		0, 1, 7, 8, 16, 255, 4095, 4096, 0x10000000, 0x7fffffff, 0x80000000, UINT32_MAX
 	};
-	uint32_t value = odd[draw(sizeof(odd) / sizeof(odd[0]))];
+	uint32_t value = DRAW_OF(odd);
 
 	if (*len >= 4)
 		memcpy(msg + draw(*len / 4) * 4, &value, sizeof(value));
@@ -159,7 +150,7 @@ static void mutate(uint8_t *msg, size_t *len)
 	uint32_t true_len;
 
 	for (uint64_t n = draw(4); n > 0; n--)
-		changes[draw(sizeof(changes) / sizeof(changes[0]))](msg, len);
+		DRAW_OF(changes)(msg, len);
 	true_len = (uint32_t)*len;
 	if (*len >= sizeof(true_len) && draw(8)) /* a false length ends the decoding at once */
 		memcpy(msg, &true_len, sizeof(true_len));
