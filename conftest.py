@@ -12,11 +12,17 @@ import pytest
 HANGS_AFTER = 6000 if os.environ.get("ALTITUDE_LONG") else 600   # seconds
 os.environ["ALTITUDE_TESTS"] = str(os.getpid())
 
-_path = pathlib.Path(__file__).resolve().parent / "tests" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("altitude_fixtures", _path)
-_module = importlib.util.module_from_spec(_spec)
-sys.modules["altitude_fixtures"] = _module
-_spec.loader.exec_module(_module)
+
+def _load(name, file):
+    """What any test may then import by that name."""
+    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).resolve().parent / "tests" / file)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_load("altitude_calls", "calls.py")
+_module = _load("altitude_fixtures", "conftest.py")
 mount, altitude, switch = _module.mount, _module.altitude, _module.switch
 
 

@@ -8,9 +8,9 @@ import stat
 
 import pytest
 
-libc = ctypes.CDLL(None, use_errno=True)
-RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
-KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
+from altitude_calls import (KEEP_SIZE, PUNCH_HOLE, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, ZERO_RANGE, as_user, checked,
+                            fallocate, libc, link_open, renameat2)
+
 TIB = 1 << 40
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -21,42 +21,10 @@ def mnt(mount, request):
     return mount("mem:", *request.param).mnt
 
 
-def checked(answer):
-    if answer < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return answer
-
-
-def renameat2(old, new, flags):
-    return checked(libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags))
-
-
-def fallocate(fd, mode, offset, length):
-    return checked(libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)))
-
-
 def fails(code, call, *args, **kw):
     with pytest.raises(OSError) as e:
         call(*args, **kw)
     assert e.value.errno == code, e.value
-
-
-def as_user(uid, work):
-    """Run work() in a child process as uid; the errno it failed with, or 0."""
-    pid = os.fork()
-    if pid == 0:
-        code = 0
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            work()
-        except OSError as error:
-            code = error.errno
-        except BaseException:
-            code = 255
-        os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def free(mnt):
@@ -219,7 +187,7 @@ def test_unnamed_file_gets_a_name(mnt):
     fd = os.open(mnt, os.O_TMPFILE | os.O_RDWR, 0o644)
     os.write(fd, b"nameless")
     assert os.listdir(mnt) == [] and os.fstat(fd).st_nlink == 0
-    checked(libc.linkat(-100, b"/proc/self/fd/%d" % fd, -100, os.fsencode(mnt / "named"), 0x400))
+    link_open(fd, mnt / "named")
     assert os.fstat(fd).st_nlink == 1
     os.close(fd)
     assert (mnt / "named").read_bytes() == b"nameless"

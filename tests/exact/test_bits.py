@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """Set-user-id, set-group-id and capabilities go when an ordinary user writes: as they do on the bare directory."""
-import ctypes
 import mmap
 import os
 import stat
@@ -8,15 +7,15 @@ import time
 
 import pytest
 
+from altitude_calls import become, fallocate, in_child
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 USER, OWNER = 12002, 12001
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")     # cap_net_raw+ep
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 def fallocated(fd, path, other):
-    if libc.fallocate(fd, 0, ctypes.c_long(0), ctypes.c_long(20000)) < 0:
-        raise OSError(ctypes.get_errno(), "fallocate")
+    fallocate(fd, 0, 0, 20000)
 
 
 def mapped(fd, path, other):
@@ -56,21 +55,6 @@ def bits(path):
     return oct(stat.S_IMODE(os.stat(path).st_mode)), capability
 
 
-def as_user(work):
-    """In a process of an ordinary user; the errno it failed with, or 0."""
-    pid = os.fork()
-    if pid == 0:
-        code = 0
-        try:
-            work()
-        except OSError as error:
-            code = error.errno
-        except BaseException:
-            code = 255
-        os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def tried(top, below, how, mode, early, setter):
     """(errno, what is below, what was shown before) of one case: in top, which is served from below or is that itself."""
     path, under = top / "f", below / "f"
@@ -91,14 +75,12 @@ def tried(top, below, how, mode, early, setter):
             wanted, deadline = bits(under), time.monotonic() + 20
             while bits(path) != wanted:
                 assert time.monotonic() < deadline
-        os.setgroups([])
-        os.setgid(USER)
-        os.setuid(USER)
+        become(USER)
         if not early:
             fd = os.open(path, os.O_RDWR)
         HOW[how](fd, path, other)
 
-    code = as_user(work)
+    code = in_child(work)
     return code, bits(under)
 
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """What the file system `dir` lets through, one ability a test."""
-import ctypes
 import errno
 import fcntl
 import mmap
@@ -15,9 +14,8 @@ import time
 
 import pytest
 
-libc = ctypes.CDLL(None, use_errno=True)
-RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
-PUNCH_HOLE, KEEP_SIZE, ZERO_RANGE = 2, 1, 16
+from altitude_calls import KEEP_SIZE, PUNCH_HOLE, RENAME_EXCHANGE, RENAME_NOREPLACE, as_user, fallocate, link_open, renameat2
+
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -29,39 +27,6 @@ def volume(mount, request):
 @pytest.fixture
 def mnt(volume):
     return volume.mnt
-
-
-def checked(answer):
-    if answer < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return answer
-
-
-def renameat2(old, new, flags):
-    return checked(libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags))
-
-
-def fallocate(fd, mode, offset, length):
-    return checked(libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)))
-
-
-def as_user(uid, work, gid=None):
-    """Run work() in a child process as uid; the errno it failed with, or 0."""
-    pid = os.fork()
-    if pid == 0:
-        code = 0
-        try:
-            os.setgroups([])
-            os.setgid(uid if gid is None else gid)
-            os.setuid(uid)
-            work()
-        except OSError as error:
-            code = error.errno
-        except BaseException:
-            code = 255
-        os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_open_unlinked(mnt):
@@ -82,7 +47,7 @@ def test_tmpfile_gets_a_name(mnt):
     fd = os.open(mnt, os.O_TMPFILE | os.O_RDWR, 0o644)
     os.write(fd, b"nameless")
     assert os.listdir(mnt) == []
-    checked(libc.linkat(-100, b"/proc/self/fd/%d" % fd, -100, os.fsencode(mnt / "named"), 0x400))
+    link_open(fd, mnt / "named")
     os.close(fd)
     assert (mnt / "named").read_bytes() == b"nameless"
 
