@@ -10,53 +10,54 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static ssize_t proc_read(uint32_t pid, const char *what, char *buf, size_t size)
+/* Of a line with all groups, the count; at most @max are stored. */
+static int groups_parse(const char *at, uint32_t *groups, int max)
 {
-	char path[64];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof path, "/proc/%u/%s", pid, what);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -ESRCH;
-	n = read(fd, buf, size - 1);
-	close(fd);
-	if (n < 0)
-		return -ESRCH;
-	buf[n] = 0;
-	return n;
-}
-
-int alt_caller_groups(const struct alt_op *op, uint32_t *groups, int max)
-{
-	char buf[8192], *at, *end;
+	char *end;
 	int n = 0;
 
-	if (proc_read(op->caller.pid, "status", buf, sizeof buf) < 0)
-		return -ESRCH;
-	at = strstr(buf, "\nGroups:");
-	if (!at)
-		return -ESRCH;
-	for (at += 8; *at && *at != '\n' && n < max; at = end) {
+	for (;; at = end, n++) {
 		unsigned long g = strtoul(at, &end, 10);
 
 		if (end == at)
-			break;
-		groups[n++] = g;
-		while (*end == ' ' || *end == '\t')
-			end++;
+			return n;
+		if (n < max)
+			groups[n] = g;
 	}
+}
+
+/* The line is as long as there are groups, of which there may be 65536. */
+int alt_caller_groups(const struct alt_op *op, uint32_t *groups, int max)
+{
+	static const char head[] = "Groups:";
+	char path[64], *line = NULL;
+	size_t room = 0;
+	int n = -ESRCH;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%u/status", op->caller.pid);
+	f = fopen(path, "re");
+	while (f && n < 0 && getline(&line, &room, f) > 0)
+		if (!strncmp(line, head, sizeof head - 1))
+			n = groups_parse(line + sizeof head - 1, groups, max);
+	if (f)
+		fclose(f);
+	free(line);
 	return n;
 }
 
 void alt_caller_name(const struct alt_op *op, char *buf, size_t size)
 {
-	char comm[64];
-	ssize_t n = proc_read(op->caller.pid, "comm", comm, sizeof comm);
+	char path[64], comm[64];
+	ssize_t n;
+	int fd;
 
-	if (n > 0 && comm[n - 1] == '\n')
-		comm[n - 1] = 0;
+	snprintf(path, sizeof path, "/proc/%u/comm", op->caller.pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, comm, sizeof comm - 1);
+	if (fd >= 0)
+		close(fd);
+	comm[n > 0 ? n - (comm[n - 1] == '\n') : 0] = 0;
 	snprintf(buf, size, "%s", n > 0 ? comm : "?");
 }
 

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from altitude_calls import KEEP_SIZE, PUNCH_HOLE, RENAME_EXCHANGE, RENAME_NOREPLACE, as_user, fallocate, link_open, renameat2
+from altitude_calls import KEEP_SIZE, PUNCH_HOLE, RENAME_EXCHANGE, RENAME_NOREPLACE, as_user, fallocate, in_child, link_open, renameat2
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -377,6 +377,23 @@ def test_setgid_directory(mnt):
     assert os.stat(mnt / "g" / "f").st_gid == 12002
     assert os.stat(mnt / "g" / "d").st_gid == 12002
     assert os.stat(mnt / "g" / "d").st_mode & stat.S_ISGID
+
+
+@root_only
+@pytest.mark.parametrize("count", [1, 65, 5000])
+def test_the_last_of_many_groups_counts(mnt, count):
+    groups = list(range(20001, 20001 + count))
+    (mnt / "g").mkdir()
+    os.chown(mnt / "g", 0, groups[-1])
+    os.chmod(mnt / "g", 0o770)
+
+    def work():
+        os.setgroups(groups)
+        os.setgid(12001)
+        os.setuid(12001)
+        os.mkdir(mnt / "g" / "d")
+
+    assert in_child(work) == 0
 
 
 @root_only
