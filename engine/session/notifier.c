@@ -15,6 +15,24 @@
 
 #define AGAIN_US 10000u          /* without memory */
 
+static void node_tell(struct session *s, uint64_t number, bool data)
+{
+	char out[WIRE_FIXED_MAX + 256];
+	struct iovec iov = { out, wire_notify_inode(number, data ? 0 : -1, 0, out) };
+
+	if (number != IO_ROOT_ID || atomic_load(&s->entered))
+		session_send(s, &iov, 1);
+}
+
+static void entry_tell(struct session *s, uint64_t parent, const char *name)
+{
+	char out[WIRE_FIXED_MAX + 256];
+	struct iovec iov = { out, wire_notify_entry(parent, name, strlen(name), false, out) };
+
+	if (iov.iov_len)
+		session_send(s, &iov, 1);
+}
+
 /*
  * Without epochs each name is taken back. What is not there has no name here, but goes with the name of the directory it is not
  * in; in the root, which has none, nothing of the kind is remembered.
@@ -27,7 +45,7 @@ static void send_names(struct session *s)
 	for (size_t i = 0; names_at(s->volume, i, &n, &error); i += !error) {
 		for (; n; n = next) {
 			next = n->next;
-			session_invalidate_entry(s, n->number, n->name);
+			entry_tell(s, n->number, n->name);
 			free(n);
 		}
 		if (error)
@@ -45,10 +63,10 @@ static void send_all(struct session *s, bool data)
 		session_send(s, &iov, 1);
 	else
 		send_names(s);
-	session_invalidate_node(s, IO_ROOT_ID, data);
+	node_tell(s, IO_ROOT_ID, data);
 	for (uint32_t i = 0; node_at(s->volume, i, &number); i++)
 		if (number)
-			session_invalidate_node(s, number, data);
+			node_tell(s, number, data);
 }
 
 /* The kernel forgets the name in any case, and takes back the link count of @child when that is what had it. */
@@ -68,11 +86,11 @@ static void *notifier_main(void *arg)
 
 	while ((n = notices_take(s->volume))) {
 		if (n->kind == NOTICE_ENTRY)
-			session_invalidate_entry(s, n->number, n->name);
+			entry_tell(s, n->number, n->name);
 		else if (n->kind == NOTICE_DELETE)
 			tell_delete(s, n);
 		else if (n->kind == NOTICE_NODE)
-			session_invalidate_node(s, n->number, n->data);
+			node_tell(s, n->number, n->data);
 		else
 			send_all(s, n->data);
 	}
@@ -96,27 +114,4 @@ void notifier_stop(struct session *s)
 	notices_stop(s->volume);
 	pthread_join(s->notifier, NULL);
 	s->has_notifier = false;
-}
-
-static int inode_tell(struct session *s, uint64_t number, bool data)
-{
-	char out[WIRE_FIXED_MAX + 256];
-	struct iovec iov = { out, wire_notify_inode(number, data ? 0 : -1, 0, out) };
-
-	return session_send(s, &iov, 1);
-}
-
-int session_invalidate_node(struct session *s, uint64_t number, bool data)
-{
-	if (number == IO_ROOT_ID && !atomic_load(&s->entered))
-		return 0;
-	return inode_tell(s, number, data);
-}
-
-int session_invalidate_entry(struct session *s, uint64_t parent, const char *name)
-{
-	char out[WIRE_FIXED_MAX + 256];
-	struct iovec iov = { out, wire_notify_entry(parent, name, strlen(name), false, out) };
-
-	return iov.iov_len ? session_send(s, &iov, 1) : 0;
 }

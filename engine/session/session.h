@@ -23,8 +23,4 @@ typedef void session_answer_fn(void *arg, const struct iovec *iov, int count);
 int session_loopback(struct alt_volume *v, session_answer_fn *answer, void *arg, struct session **ret);
 void session_give(struct session *s, const void *message, size_t len);
 
-/* Tell the kernel; never from a thread inside an operation on the same node. 0, -ENOENT (nothing cached), -errno. */
-int session_invalidate_node(struct session *s, uint64_t number, bool data); /* attributes; pages too */
-int session_invalidate_entry(struct session *s, uint64_t parent, const char *name);
-
 #endif
