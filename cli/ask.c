@@ -409,16 +409,14 @@ const struct cli_command cli_groups = {
 
 static int run_mount_add(const struct cli_args *a)
 {
-	char real[PATH_MAX];
-	json_t *request;
+	char path[PATH_MAX];
 
-	if (!realpath(cli_operand(a, 1), real)) {
-		fprintf(stderr, "altitude mount-add: mounting point '%s': %s%s\n", cli_operand(a, 1), strerror(errno),
-			errno == ENOENT ? "; make the directory first (mkdir)" : "");
+	mount_path(cli_operand(a, 1), path, sizeof path);
+	if (!*path) {
+		fprintf(stderr, "altitude mount-add: mounting point '%s': %s\n", cli_operand(a, 1), strerror(errno));
 		return 1;
 	}
-	request = json_pack("{s:s,s:s}", "cmd", "mount-add", "target", real);
-	return ask_done(a, cli_operand(a, 0), request);
+	return ask_done(a, cli_operand(a, 0), json_pack("{s:s,s:s}", "cmd", "mount-add", "target", path));
 }
 const struct cli_command cli_mount_add = {
 	.name = "mount-add", .operands = "VOLUME DIR", .summary = "Show a mounted volume at one more mounting point",
@@ -449,8 +447,8 @@ static int run_unmount(const struct cli_args *a)
 
 	answer = control_ask(where, request, &err);
 	json_decref(request);
-	if (!answer && err.code == -ENOENT && mount_is_ours(where)) {
-		/* Nobody serves it: its server was killed. */
+	/* Nobody serves it, its server was killed; or who does is not to be waited for. */
+	if (!answer && (err.code == -ENOENT || (err.code == -ETIMEDOUT && cli_has(a, 'l'))) && mount_is_ours(where)) {
 		err = (struct alt_error){ 0 };
 		return mount_remove(where, true, &err) < 0 ? cli_fail(a, &err) : 0;
 	}

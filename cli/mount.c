@@ -2,6 +2,7 @@
 /* "altitude mount": becomes the server of one volume. */
 #include "cli.h"
 #include "base/base.h"
+#include "mount/place.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -95,9 +96,9 @@ static int options_split(const struct cli_args *a, struct plan *plan, const char
 
 static bool is_directory(const char *path)
 {
-	struct stat st;
+	struct statx st;
 
-	return !stat(path, &st) && S_ISDIR(st.st_mode);
+	return !place_stat(path, &st) && S_ISDIR(st.stx_mode);
 }
 
 static int source_wrong(const struct cli_args *a, const char *source)

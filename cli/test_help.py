@@ -274,7 +274,7 @@ FAILS = [
     ("attach null DIR", "no volume '"),
     ("attach null", "no volume is mounted by a server of yours; 'altitude mount' makes one"),
     ("stats", "no volume is mounted by a server of yours; 'altitude mount' makes one"),
-    ("mount-add DIR NONE", "make the directory first"),
+    ("mount-add DIR NONE", "no volume '"),
 ]
 
 

@@ -116,7 +116,8 @@ static int each_socket(bool (*fn)(const char *path, void *arg), void *arg, struc
 static void silent_note(struct alt_error *err, char *pid)
 {
 	if (pid)
-		alt_error_set(err, -ETIMEDOUT, "the server of process %s does not answer: it is stopped, or hangs", pid);
+		alt_error_set(err, -ETIMEDOUT, "the server of process %s does not answer: it is stopped, or hangs; 'kill -CONT %s' lets it go on, "
+			      "'kill -KILL %s' ends it", pid, pid, pid);
 	free(pid);
 }
 

@@ -2,6 +2,7 @@
 /* mount(2) for who may; fusermount3, which is set-user-id, for everybody else. */
 #include "mount/mount.h"
 #include "mount/holders.h"
+#include "mount/place.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -123,6 +124,68 @@ static int mount_direct(const char *source, const char *target, const struct mou
 	return 0;
 }
 
+struct seen {
+	int id;                              /* of the mount that is visible there; -ENOENT: none of ours */
+	unsigned connection;                 /* of FUSE */
+	bool wanted;                         /* the one that was asked for is there, be it covered */
+};
+
+/* mountinfo writes blanks and backslashes of a path as octal numbers. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	for (; *s; s++) {
+		if (*s == '\\' && s[1] && s[2] && s[3]) {
+			*to++ = (s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0');
+			s += 3;
+		} else {
+			*to++ = *s;
+		}
+	}
+	*to = 0;
+}
+
+/* Without touching what is there. */
+static struct seen mounts_at(const char *target, int wanted)
+{
+	char *line = NULL, path[PATH_MAX], real[PATH_MAX];
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	struct seen seen = { .id = -ENOENT };
+	unsigned connection;
+	size_t room = 0;
+	int id;
+
+	mount_path(target, real, sizeof real);
+	while (f && getline(&line, &room, f) > 0) {
+		const char *type = strstr(line, " - ");
+
+		if (sscanf(line, "%d %*d %*u:%u %*s %4095s", &id, &connection, path) != 3 || !type)
+			continue;
+		unescape(path);
+		/* The last one covers those before. */
+		if (strcmp(path, real))
+			continue;
+		seen.id = strncmp(type + 3, "fuse.altitude ", 14) ? -ENOENT : id;
+		seen.connection = connection;
+		seen.wanted = seen.wanted || seen.id == wanted;
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return seen;
+}
+
+int mount_id(const char *target)
+{
+	return mounts_at(target, 0).id;
+}
+
+bool mount_is_there(const char *target, int id)
+{
+	return mounts_at(target, id).wanted;
+}
+
 /* What is there already may be hidden only by who says so; the bind of another point knows no such option. */
 static int covers(const char *target, const char *what, bool may_say, struct alt_error *err)
 {
@@ -136,14 +199,32 @@ static int covers(const char *target, const char *what, bool may_say, struct alt
  */
 static int target_stat(const char *target, struct statx *st)
 {
-	while (statx(AT_FDCWD, target, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, st) < 0) {
-		if (errno != ENOTCONN)
-			return -errno;
+	int r;
+
+	while ((r = place_stat(target, st)) < 0) {
+		if (r != -ENOTCONN)
+			return r;
 		if ((may_mount() ? umount2(target, MNT_DETACH) : mount_remove(target, true, NULL)) < 0)
 			return -ENOTCONN;
 		fprintf(stderr, "altitude: '%s' held a dead mount whose server is gone; it was cleaned away\n", target);
 	}
 	return 0;
+}
+
+/* What to do about a target that cannot be looked at. */
+static int target_explain(const char *target, int code, struct alt_error *err)
+{
+	struct seen seen = mounts_at(target, 0);
+	pid_t server = code == -ETIMEDOUT && seen.id >= 0 ? place_server(seen.connection) : 0;
+
+	if (server)
+		return alt_error_set(err, code, "mounting point '%s' shows a volume whose server, process %d, does not answer: it is stopped, "
+				     "or hangs; 'kill -CONT %d' lets it go on, 'kill -KILL %d' ends it", target, server, server, server);
+	if (code == -ETIMEDOUT)
+		return alt_error_set(err, code, "mounting point '%s': who serves what is there does not answer; end that server, or detach "
+				     "what it shows with 'umount --lazy'", target);
+	return alt_error_set(err, code, "mounting point '%s': %s%s", target, strerror(-code),
+			     code == -ENOENT ? "; make the directory first (mkdir)" : "");
 }
 
 /* @o NULL: for one more point of a volume. */
@@ -155,8 +236,7 @@ static int target_check(const char *target, const struct mount_options *o, struc
 	DIR *d;
 
 	if (r < 0)
-		return alt_error_set(err, r, "mounting point '%s': %s%s", target, strerror(-r),
-				     r == -ENOENT ? "; make the directory first (mkdir)" : "");
+		return target_explain(target, r, err);
 	if (!S_ISDIR(st.stx_mode))
 		return alt_error_set(err, -ENOTDIR, "mounting point '%s' is not a directory", target);
 	if (o && o->nonempty)
@@ -198,64 +278,6 @@ int mount_add(const char *mounted, const char *target, struct alt_error *err)
 		return alt_error_set(err, -errno, "cannot show '%s' at '%s' too: %s%s", mounted, target, strerror(errno),
 				     errno == EPERM ? "; only root may add a mounting point" : "");
 	return 0;
-}
-
-/* mountinfo writes blanks and backslashes of a path as octal numbers. */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s; s++) {
-		if (*s == '\\' && s[1] && s[2] && s[3]) {
-			*to++ = (s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0');
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	}
-	*to = 0;
-}
-
-/* The number of ours that is visible at @target, or -ENOENT; @there: whether @wanted is one of those there. */
-static int mounts_at(const char *target, int wanted, bool *there)
-{
-	char *line = NULL, path[PATH_MAX], real[PATH_MAX];
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	size_t room = 0;
-	int id, found = -ENOENT;
-
-	mount_path(target, real, sizeof real);
-	while (f && getline(&line, &room, f) > 0) {
-		const char *type = strstr(line, " - ");
-
-		if (sscanf(line, "%d %*d %*s %*s %4095s", &id, path) != 2 || !type)
-			continue;
-		unescape(path);
-		/* The last one covers those before. */
-		if (strcmp(path, real))
-			continue;
-		found = strncmp(type + 3, "fuse.altitude ", 14) ? -ENOENT : id;
-		*there = *there || found == wanted;
-	}
-	free(line);
-	if (f)
-		fclose(f);
-	return found;
-}
-
-int mount_id(const char *target)
-{
-	bool there = false;
-
-	return mounts_at(target, 0, &there);
-}
-
-bool mount_is_there(const char *target, int id)
-{
-	bool there = false;
-
-	mounts_at(target, id, &there);
-	return there;
 }
 
 static const char *name_of(const char *path)

@@ -192,7 +192,7 @@ def test_a_server_that_is_stopped_holds_up_no_list_and_no_other(place):
         lists = place.cli("instances", check=False)
         assert lists.returncode == 1 and "null" in lists.stdout and "stats" not in lists.stdout
         assert lists.stderr == (f"altitude instances: the server of process {stopped.pid} does not answer: it is stopped, "
-                                "or hangs\n")
+                                f"or hangs; 'kill -CONT {stopped.pid}' lets it go on, 'kill -KILL {stopped.pid}' ends it\n")
         assert "null" in place.cli("instances", other).stdout
         asked = place.cli("instances", place.mnt, check=False)
         assert asked.returncode == 1 and f"the server of process {stopped.pid} does not answer" in asked.stderr
@@ -201,5 +201,39 @@ def test_a_server_that_is_stopped_holds_up_no_list_and_no_other(place):
     assert {line.split()[0] for line in place.cli("instances").stdout.splitlines()} == {"Filter", "null", "stats"}
     place.cli("unmount", other)
     stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(20) == 0
+    place.nothing_left()
+
+
+@pytest.mark.parametrize("held, words", [(False, ["mount", "dir:{tree}"]), (True, ["mount", "-o", "nonempty", "dir:{tree}"]),
+                                         (True, ["mount-add", "{other}"])])
+def test_a_place_whose_server_hangs_is_told_with_the_server(place, held, words):
+    """It is stopped, or a filter keeps what it was asked. Nobody waits for it, and nobody is left behind who does."""
+    other = place.directory("other")
+    place.mount(target=other)
+    hung = place.serve(*(["--filter", "delay:op=getattr:ms=600000"] if held else []))
+    if not held:
+        os.listdir(place.mnt)                # its attributes are remembered
+        hung.send_signal(signal.SIGSTOP)
+    done = place.cli(*(word.format(tree=place.tree, other=other) for word in words), place.mnt, check=False)
+    assert done.returncode == 1 and done.stderr == (
+        f"altitude {words[0]}: mounting point '{place.mnt}' shows a volume whose server, process {hung.pid}, does not answer: "
+        f"it is stopped, or hangs; 'kill -CONT {hung.pid}' lets it go on, 'kill -KILL {hung.pid}' ends it\n")
+    hung.send_signal(signal.SIGCONT)
+    hung.send_signal(signal.SIGTERM)
+    assert hung.wait(20) == 0
+    place.cli("unmount", other)
+    place.nothing_left()
+
+
+def test_a_volume_whose_server_is_stopped_is_unmounted_lazily(place):
+    stopped = place.serve()
+    stopped.send_signal(signal.SIGSTOP)
+    done = place.cli("unmount", place.mnt, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert f"the server of process {stopped.pid} does not answer" in done.stderr and f"kill -KILL {stopped.pid}" in done.stderr
+    place.cli("unmount", "--lazy", place.mnt)
+    assert list(place.mnt.iterdir()) == []
+    stopped.send_signal(signal.SIGCONT)
     assert stopped.wait(20) == 0
     place.nothing_left()
