@@ -10,7 +10,9 @@
 #include "io/slot.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -644,6 +646,20 @@ int alt_node_path(const struct alt_node *n, char *buf, size_t size)
 	r = path_locked(n, NULL, buf, size);
 	pthread_rwlock_unlock(&n->volume->tree);
 	return r;
+}
+
+struct alt_node *alt_node_parent(const struct alt_node *n, char *name)
+{
+	struct alt_node *parent = NULL;
+
+	pthread_rwlock_rdlock(&n->volume->tree);
+	if (n->names) {
+		parent = n->names->parent;
+		snprintf(name, NAME_MAX + 1, "%s", n->names->text);
+		alt_node_ref(parent);
+	}
+	pthread_rwlock_unlock(&n->volume->tree);
+	return parent;
 }
 
 int alt_node_path_at(const struct alt_node *dir, const char *name, char *buf, size_t size)

@@ -136,8 +136,14 @@ static void expect_path(const struct alt_node *n, const char *want)
 static void a_path_is_the_names_up_to_the_root(void **state)
 {
 	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3), *f = file_in(b, "file", 4);
-	char buf[64];
+	char buf[64], name[NAME_MAX + 1];
+	struct alt_node *parent;
 
+	parent = alt_node_parent(f, name);
+	assert_ptr_equal(parent, b);
+	assert_string_equal(name, "file");
+	alt_node_unref(parent);
+	assert_null(alt_node_parent(v->root, name));
 	expect_path(v->root, "/");
 	expect_path(a, "/a");
 	expect_path(f, "/a/b/file");

@@ -45,6 +45,8 @@ static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata
 				t->gone = w->way->gone(w, h);
 			if (m->mask & FAN_DELETE_SELF)
 				w->way->ended(w, h);
+			if (m->mask & FAN_RENAME && m->mask & FAN_ONDIR && w->way->moved)
+				w->way->moved(w, h);
 			break;
 		case FAN_EVENT_INFO_TYPE_DFID_NAME:
 		case FAN_EVENT_INFO_TYPE_OLD_DFID_NAME:
@@ -109,9 +111,12 @@ static void event_own(struct dir_watch *w, const struct fanotify_event_metadata 
 
 bool events_read(struct dir_watch *w)
 {
-	ssize_t n = read(w->events, w->buf, sizeof(w->buf));
 	struct fanotify_event_metadata *m = (void *)w->buf;
 	unsigned count = 0, own = 0;
+	ssize_t n;
+
+	atomic_store(&w->reading, true);
+	n = read(w->events, w->buf, sizeof(w->buf));
 
 	for (; n > 0 && FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n), count++) {
 		bool ours = m->pid == w->pid;
@@ -122,5 +127,6 @@ bool events_read(struct dir_watch *w)
 		else
 			(ours ? event_own : event_tell)(w, m);
 	}
+	atomic_store(&w->reading, false);
 	return count > EVENTS_MANY || (count && own == count);
 }

@@ -41,6 +41,11 @@ struct hearing {
 	/** FAN_DELETE_SELF, also by ourselves: the inode has no mark any more. May be NULL. */
 	void (*ended)(struct dir_watch *w, struct file_handle *h);
 
+	/** A directory has got another name, or another place, from somebody else. May be NULL. */
+	void (*moved)(struct dir_watch *w, struct file_handle *h);
+	/** Open a directory that has: as watch_moved(). NULL: that cannot be. Any thread. */
+	int (*find)(struct dir_watch *w, struct alt_key key);
+
 	/** Open anew what @fd is, unheard: as watch_reopen(). NULL: there is no such thing. */
 	int (*reopen)(struct dir_watch *w, int fd, int flags);
 };
@@ -58,6 +63,7 @@ struct dir_watch {
 	uint64_t mounted;            /* what is mounted below the root, as a hash */
 	pid_t pid;                   /* the server's */
 	pthread_t thread;
+	_Atomic bool reading;        /* the thread has taken events, and not told of all */
 	_Alignas(8) char buf[EVENTS_SIZE];
 };
 

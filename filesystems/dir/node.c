@@ -5,6 +5,9 @@
  * open file that was unlinked still answers, and a node nobody uses costs no descriptor. The
  * directories used last stay pinned.
  *
+ * A path leads nowhere while somebody beside the volume renames a directory in it faster than the names here follow. Then the
+ * directory itself is opened by the handle that the event of its rename told, and what is below it by its name in there.
+ *
  * An inode number comes again when its file is gone; ext4 gives it to the next one that is made. The two are told apart by
  * their time of birth, which statx(2) tells along with the rest. It goes by the tick of the file system's clock (some
  * milliseconds): what is made, known, removed and replaced within one is taken for one file, unless it is made through
@@ -26,6 +29,8 @@
 #define RESOLVE_TRIES 3          /* while names change below */
 #define RESOLVE_MOST 1000        /* while they are moved through the volume too */
 #define PATH_LONGEST (1u << 20)
+#define FOLLOW_DEEP 64           /* parents that are found by their names in turn */
+#define TREE_DEEP 1024           /* and how deep what was moved may be */
 
 /** What an inode is known by. */
 struct dir_identity {
@@ -399,10 +404,11 @@ static bool is_generation_of(const struct alt_node *node, uint32_t generation)
 	return !of || of == generation;
 }
 
-static int pin_resolve(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
+/* What @fd is, when that is the node. Takes it, also on failure. */
+static int pin_of_node(struct dir_volume *volume, int fd, const struct alt_node *node, struct dir_pin **ret)
 {
-	int fd = node_open(volume->root->fd, node), r;
 	struct dir_identity of;
+	int r;
 
 	if (fd < 0)
 		return fd;
@@ -416,6 +422,21 @@ static int pin_resolve(struct dir_volume *volume, const struct alt_node *node, s
 	return pin_add(volume, fd, &of, ret);
 }
 
+static int pin_resolve(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
+{
+	return pin_of_node(volume, node_open(volume->root->fd, node), node, ret);
+}
+
+/* The inode may be another thing's by now. Its attributes would be an error of the disk to the kernel. */
+static int pin_check(const struct alt_node *node, struct dir_pin **ret)
+{
+	if ((*ret)->type == alt_node_type(node) && is_generation_of(node, (*ret)->generation))
+		return 0;
+	pin_put(*ret);
+	*ret = NULL;
+	return -ESTALE;
+}
+
 static int pin_try(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
 {
 	int r = 0;
@@ -423,13 +444,67 @@ static int pin_try(struct dir_volume *volume, const struct alt_node *node, struc
 	*ret = pin_find(volume, alt_node_key(node));
 	if (!*ret)
 		r = pin_resolve(volume, node, ret);
-	/* The inode is another thing's by now. Its attributes would be an error of the disk to the kernel. */
-	if (r == 0 && ((*ret)->type != alt_node_type(node) || !is_generation_of(node, (*ret)->generation))) {
-		pin_put(*ret);
-		*ret = NULL;
-		r = -ESTALE;
+	return r < 0 ? r : pin_check(node, ret);
+}
+
+/* Whether a directory is in the tree: the way up from it comes to the root. Takes no path, so no rename is in its way. */
+static bool is_in_tree(struct dir_volume *volume, int fd)
+{
+	struct dir_identity of, last = { .key.id = 0 };
+	int at = fd;
+	bool in = false;
+
+	for (int i = 0; i < TREE_DEEP && at >= 0 && !in && identity_of_fd(volume, at, &of) == 0; i++) {
+		int up = -1;
+
+		in = key_same(of.key, volume->root->key);
+		if (!in && of.key.dev == volume->root->key.dev && !key_same(of.key, last.key))
+			up = openat(at, "..", O_PATH | O_CLOEXEC);
+		last = of;
+		if (at != fd)
+			close(at);
+		at = up;
 	}
-	return r;
+	if (at >= 0 && at != fd)
+		close(at);
+	return in;
+}
+
+/* A directory by what is known of those that were renamed beside the volume. */
+static int pin_moved(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret)
+{
+	int fd = alt_node_type(node) == S_IFDIR ? watch_moved(volume, alt_node_key(node)) : -ESTALE;
+
+	if (fd >= 0 && !is_in_tree(volume, fd)) {
+		close(fd);
+		return -ESTALE;
+	}
+	return pin_of_node(volume, fd, node, ret);
+}
+
+/* Each rename makes a path wrong that leads through it, and the next may come before it is mended: without one then. */
+static int pin_follow(struct dir_volume *volume, const struct alt_node *node, unsigned deep, struct dir_pin **ret)
+{
+	char name[NAME_MAX + 1];
+	struct alt_node *parent;
+	struct dir_pin *dir;
+	int r = 0;
+
+	*ret = pin_find(volume, alt_node_key(node));
+	if (!*ret)
+		r = pin_moved(volume, node, ret);
+	if (r < 0) {
+		parent = deep ? alt_node_parent(node, name) : NULL;
+		if (!parent)
+			return -ESTALE;
+		r = pin_follow(volume, parent, deep - 1, &dir);
+		alt_node_unref(parent);
+		if (r < 0)
+			return r;
+		r = pin_of_node(volume, open_beneath(dir->fd, name), node, ret);
+		pin_put(dir);
+	}
+	return r < 0 ? r : pin_check(node, ret);
 }
 
 /*
@@ -450,8 +525,12 @@ static int pin_get_again(struct dir_volume *volume, const struct alt_node *node,
 		if (moving)
 			sched_yield();
 		r = pin_try(volume, node, ret);
+		if (worth_retry(r))
+			r = pin_follow(volume, node, FOLLOW_DEEP, ret);
 		if (!worth_retry(r))
 			return r;
+		if (!all)
+			watch_await(volume);
 		moves = alt_volume_moves(alt, &moving);
 		if (!moved && moves == before)
 			quiet++;

@@ -15,9 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define AWAIT_US 200u
+#define AWAIT_TIMES 50u
 #define REST_US 1000u            /* after many events, or only our own: each is not worth a wake-up */
 
 /* ---- lifetimes ---- */
@@ -120,6 +123,25 @@ void watch_forget(struct alt_volume *volume, struct alt_key key, void *data)
 	(void)volume;
 	(void)key;
 	w->way->known(w, false);
+}
+
+int watch_moved(const struct dir_volume *volume, struct alt_key key)
+{
+	struct dir_watch *w = volume->watch;
+
+	return w && w->way->find && key.dev == w->dev ? w->way->find(w, key) : -ESTALE;
+}
+
+void watch_await(const struct dir_volume *volume)
+{
+	struct dir_watch *w = volume->watch;
+	int left;
+
+	for (unsigned i = 0; w && i < AWAIT_TIMES; i++) {
+		if (ioctl(w->events, FIONREAD, &left) < 0 || (!left && !atomic_load(&w->reading)))
+			return;
+		usleep(AWAIT_US);
+	}
 }
 
 /* Attributes first stop to be remembered, then those that are remembered are taken back: nothing slips between. */

@@ -51,6 +51,11 @@ void watch_drop(struct alt_entry *entry);
 /** The kernel has forgotten a node; its data comes back. */
 void watch_forget(struct alt_volume *volume, struct alt_key key, void *data);
 
+/** Open (O_PATH) a directory that was renamed beside the volume, wherever it is by now: maybe outside of the tree; or -ESTALE. */
+int watch_moved(const struct dir_volume *volume, struct alt_key key);
+/** Let what happened up to now be heard. At most for some milliseconds: names may change faster than anybody hears of. */
+void watch_await(const struct dir_volume *volume);
+
 /** A file is opened for reading and writing, so that it can be mapped; @fresh: it was made by this. */
 void watch_mappable_begins(struct dir_pin *pin, bool fresh);
 /** Such an open is over. */

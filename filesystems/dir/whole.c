@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define HANDLES 1024u            /* handles whose key is remembered */
+#define MOVED 1024u              /* directories that were renamed last */
 #define HANDLE_SIZE 48u          /* a longer one is looked at each time */
 
 static const uint64_t events_wanted = FAN_CREATE | FAN_DELETE | FAN_RENAME | EVENTS_SELF | FAN_ONDIR;
@@ -30,6 +31,9 @@ struct handle_known {
 
 struct whole {
 	int root;                    /* the directory in a mount of our own */
+	int below;                   /* and in the one that is served */
+	pthread_mutex_t lock;
+	struct handle_known moved[MOVED]; /* [lock] by key */
 	int copied;                  /* id of the mount that is a copy of */
 	struct handle_known known[HANDLES];
 };
@@ -69,6 +73,42 @@ static bool whole_key(struct dir_watch *w, struct file_handle *h, struct alt_key
 		k->key = *ret;
 	}
 	return true;
+}
+
+static struct handle_known *moved_slot(struct whole *own, struct alt_key key)
+{
+	return &own->moved[(key.id * 0x9e3779b97f4a7c15u >> 32) % MOVED];
+}
+
+static void whole_moved(struct dir_watch *w, struct file_handle *h)
+{
+	struct whole *own = w->own;
+	struct alt_key key;
+
+	if (!whole_key(w, h, &key) || !h->handle_bytes || h->handle_bytes > HANDLE_SIZE)
+		return;
+	pthread_mutex_lock(&own->lock);
+	*moved_slot(own, key) = *handle_slot(own, h);
+	pthread_mutex_unlock(&own->lock);
+}
+
+/* In the mount that is served: between two mounts no name can be moved. */
+static int whole_find(struct dir_watch *w, struct alt_key key)
+{
+	union { struct file_handle h; char room[sizeof(struct file_handle) + HANDLE_SIZE]; } u;
+	struct whole *own = w->own;
+	const struct handle_known *k = moved_slot(own, key);
+	bool known;
+	int fd;
+
+	pthread_mutex_lock(&own->lock);
+	known = k->size && k->key.id == key.id && k->key.dev == key.dev;
+	u.h.handle_bytes = k->size;
+	u.h.handle_type = k->type;
+	memcpy(u.h.f_handle, k->bytes, k->size);
+	pthread_mutex_unlock(&own->lock);
+	fd = known ? open_by_handle_at(own->below, &u.h, O_PATH | O_CLOEXEC) : -1;
+	return fd < 0 ? -ESTALE : fd;
 }
 
 static bool whole_gone(struct dir_watch *w, struct file_handle *h)
@@ -120,8 +160,10 @@ static const char *whole_begin(struct dir_watch *w)
 
 	if (!own)
 		return "no memory";
+	pthread_mutex_init(&own->lock, NULL);
+	own->below = fd_open(w->volume->names, w->volume->root->fd, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	own->root = mount_own(w->volume->root->fd, &own->copied);
-	if (own->root >= 0)
+	if (own->root >= 0 && own->below >= 0)
 		w->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_NONBLOCK | FAN_CLOEXEC, O_RDONLY);
 	if (w->events < 0 ||
 	    fanotify_mark(w->events, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, events_wanted, own->root, ".") < 0 ||
@@ -135,8 +177,13 @@ static void whole_end(struct dir_watch *w)
 {
 	struct whole *own = w->own;
 
-	if (own && own->root >= 0)
+	if (!own)
+		return;
+	if (own->root >= 0)
 		close(own->root);
+	if (own->below >= 0)
+		close(own->below);
+	pthread_mutex_destroy(&own->lock);
 	free(own);
 }
 
@@ -145,5 +192,7 @@ const struct hearing hearing_whole = {
 	.end = whole_end,
 	.key = whole_key,
 	.gone = whole_gone,
+	.moved = whole_moved,
+	.find = whole_find,
 	.reopen = whole_reopen,
 };

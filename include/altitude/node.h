@@ -28,6 +28,12 @@ void alt_node_unref(struct alt_node *node);
 int alt_node_path(const struct alt_node *node, char *buf, size_t size);
 
 /**
+ * The directory that the last part of such a path is in; @name gets that part, room for NAME_MAX + 1 bytes.
+ * Returns a new reference, or NULL: the root, or no name left.
+ */
+struct alt_node *alt_node_parent(const struct alt_node *node, char *name);
+
+/**
  * A rename below and its names here follow one another. A file system that did not find what a path says asks whether that may
  * be why: it counts the renames made through the volume, and tells whether one is between the two.
  */
