@@ -96,7 +96,10 @@ struct alt_filter_registration {
 	 */
 	int (*unload)(uint32_t flags);
 
-	/** May decline with -errno, and gives back what it took by then: nothing else is called. The instance may already be asked for operations when it returns 0. */
+	/**
+	 * May decline with -errno, and gives back what it took by then: nothing else is called. The instance may already be asked
+	 * for operations when it returns 0.
+	 */
 	int (*setup)(struct alt_instance *in, uint32_t flags, struct alt_error *err);
 	/** Only for a manual detach; an error refuses. */
 	int (*query_teardown)(struct alt_instance *in);
