@@ -5,8 +5,8 @@
  * A handler takes one operation, reads op->p and fills op->r:
  *   returns 0, -errno, or ALT_PENDING when alt_op_complete() will be called (also before the return).
  * Handlers run on any thread, several at a time, also for one node. No engine lock is held.
- * An absent handler answers as the kernel does for a file system without it: -ENOSYS becomes -EOPNOTSUPP
- * (xattrs, fallocate, ...); OPEN, OPENDIR, RELEASE, FLUSH, FSYNC, ACCESS succeed; STATFS answers zeroes.
+ * Without a handler OPEN, OPENDIR, RELEASE, RELEASEDIR, FLUSH, FSYNC, FSYNCDIR, ACCESS, SYNCFS and STATFS (with zeroes) succeed;
+ * CREATE, MKNOD, MKDIR, SYMLINK, LINK, UNLINK, RMDIR, RENAME, SETATTR and WRITE answer -EPERM, IOCTL -ENOTTY, all else -EOPNOTSUPP.
  *
  * On a volume without opens ("open=no") FLUSH, GETLK and SETLK never come; OPEN comes from the engine, with no caller
  * (uid 0, pid 0), O_RDONLY or O_WRONLY and perhaps O_APPEND, O_SYNC or O_DSYNC, for a file that all then share. It may be

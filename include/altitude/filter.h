@@ -158,22 +158,32 @@ int alt_instance_option_u64(const struct alt_instance *in, const char *name, uin
 void alt_report_line(struct alt_report *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /**
- * Read or write a file from below the caller's own altitude: neither it nor higher filters see it.
- * Returns bytes (short only at end of file) or -errno. May sleep.   Source: FltReadFile, FltWriteFile.
+ * A filter's own I/O, from below its altitude: neither it nor higher filters see it. All of these wait, on the thread that calls,
+ * for what pends and is slow below: on a worker (ALT_PRE_DISALLOW_FASTIO, ALT_FILTER_SLOW), in setup, or on a thread of its own,
+ * which has ended by teardown_complete. Nobody can interrupt them. They ask with the server's rights (uid 0, pid 0).
+ * Whatever those below answer; -ENOMEM.
+ */
+
+/**
+ * Read or write an open file. The kernel is told of what was written.
+ * @count   bytes, at most 1 MiB, else -EINVAL
+ * @offset  bytes from the start, >= 0, else -EINVAL
+ * Returns bytes (short only at end of file) or -errno.   Source: FltReadFile, FltWriteFile.
  */
 long alt_io_read(struct alt_instance *in, struct alt_file *file, void *buf, size_t count, int64_t offset);
 long alt_io_write(struct alt_instance *in, struct alt_file *file, const void *buf, size_t count, int64_t offset);
-/** Attributes of a node from below. 0 or -errno. */
+/** Attributes of a node. 0 or -errno; @attr is untouched then. */
 int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr);
 
 /**
- * Open a node from below; close it with alt_io_close() at the latest in teardown_complete.
- * @flags  open(2) without O_CREAT.   0 or -errno.   Source: FltCreateFile.
+ * Open a node; close it with alt_io_close() at the latest in teardown_complete. A NULL @file is fine there.
+ * @flags  open(2) without O_CREAT, else -EINVAL
+ * 0 or -errno; @ret is untouched then.   Source: FltCreateFile, FltClose.
  */
 int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret);
 void alt_io_close(struct alt_instance *in, struct alt_file *file);
 
-/** Remove @name from @dir from below. 0 or -errno. */
+/** Remove @name from @dir; the kernel is told. 0 or -errno. */
 int alt_io_unlink(struct alt_instance *in, struct alt_node *dir, const char *name);
 
 #endif

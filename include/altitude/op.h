@@ -80,7 +80,7 @@ struct alt_attr {
 	uint32_t mode;           /* type and permissions, as in st_mode */
 	uint32_t nlink;
 	uint32_t uid, gid;
-	uint32_t rdev;           /* the kernel's 32-bit encoding: (major << 20 | minor) is not it; see alt_dev() */
+	uint32_t rdev;           /* device of a special file, as the kernel writes it: minor in bits 0-7 and 20-31, major in 8-19 */
 	uint32_t blksize;        /* bytes; 0: 4096 */
 };
 
@@ -168,7 +168,7 @@ struct alt_params {
 	uint32_t mode;           /* MKNOD MKDIR CREATE TMPFILE: type and permissions, umask not yet applied when @umask is not 0;
 				  * ACCESS: R_OK W_OK X_OK */
 	uint32_t umask;          /* of the caller; 0 unless the file system set ALT_FS_UMASK */
-	uint32_t rdev;           /* MKNOD */
+	uint32_t rdev;           /* MKNOD; as in struct alt_attr */
 	uint32_t whence;         /* LSEEK */
 	uint32_t valid;          /* SETATTR: enum alt_attr_valid */
 	uint32_t cmd;            /* IOCTL; POLL: events */
@@ -208,9 +208,9 @@ struct alt_result {
 enum alt_open {
 	ALT_OPEN_DIRECT = 1u << 0,       /* no page cache */
 	ALT_OPEN_KEEP_CACHE = 1u << 1,   /* cached pages of earlier opens are still right */
-	ALT_OPEN_NONSEEKABLE = 1u << 2,
+	ALT_OPEN_NONSEEKABLE = 1u << 2,  /* lseek(2), pread(2) and pwrite(2) are refused */
 	ALT_OPEN_CACHE_DIR = 1u << 3,    /* OPENDIR: the listing may be remembered; only if changes are told of (notify.h) */
-	ALT_OPEN_STREAM = 1u << 4,
+	ALT_OPEN_STREAM = 1u << 4,       /* the same, and the file has no position: reads and writes do not wait for each other */
 	ALT_OPEN_NOFLUSH = 1u << 5,      /* close(2) needs no FLUSH; the engine takes it back while a filter has FLUSH callbacks,
 					  * and for a cached file that is open for writing */
 	ALT_OPEN_PARALLEL = 1u << 6,     /* direct writes within the size may run together */
@@ -241,7 +241,6 @@ struct alt_op {
 	struct alt_file *file;           /* the open file, or NULL */
 	const struct alt_params *p;      /* parameters as the present callback may see them */
 	int status;                      /* 0 or -errno; a pre-operation sets it with ALT_PRE_COMPLETE */
-	uint32_t cause;                  /* number of the place an error came from; 0 = the file system */
 	struct alt_result r;             /* [whoever owns the op at the time] */
 };
 
