@@ -50,15 +50,23 @@ static int option_transport(struct alt_volume *v, struct alt_error *err)
 	return alt_error_set(err, -EINVAL, "option 'transport=%s' of volume '%s' is neither devfuse nor uring", s, v->name);
 }
 
+static bool is_engines(const char *key)
+{
+	static const char *const keys[] = { "ttl_ms", "passthrough", "open", "timeout_ms", "threads", "transport", "ring_depth" };
+
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (!strcmp(keys[i], key))
+			return true;
+	return false;
+}
+
 /* An option nobody understands is a mistake of the person who wrote it, not something to skip. */
 static int options_check(struct alt_volume *v, struct alt_error *err)
 {
 	for (struct io_option *o = v->options; o && o->key; o++) {
 		const struct alt_option *known = v->fs->options;
 
-		if (!strcmp(o->key, "ttl_ms") || !strcmp(o->key, "timeout_ms") || !strcmp(o->key, "passthrough") ||
-		    !strcmp(o->key, "threads") || !strcmp(o->key, "open") || !strcmp(o->key, "transport") ||
-		    !strcmp(o->key, "ring_depth"))
+		if (is_engines(o->key))
 			continue;
 		while (known && known->name && strcmp(known->name, o->key))
 			known++;
@@ -69,11 +77,33 @@ static int options_check(struct alt_volume *v, struct alt_error *err)
 	return 0;
 }
 
+static int options_read(struct alt_volume *v, struct alt_error *err)
+{
+	bool open = true;
+	int r = option_number(v, "ttl_ms", TTL_DEFAULT_MS, TTL_MAX_MS, "milliseconds", &v->ttl_ms, err);
+
+	v->ttl_given = alt_volume_option(v, "ttl_ms");
+	if (!r)
+		r = option_switch(v, "passthrough", true, &v->passthrough, err);
+	if (!r)
+		r = option_switch(v, "open", true, &open, err);
+	v->no_open_wanted = !open;
+	atomic_store(&v->no_open, !open);
+	if (!r)
+		r = option_number(v, "timeout_ms", 0, TTL_MAX_MS, "milliseconds", &v->timeout_ms, err);
+	if (!r)
+		r = option_number(v, "threads", 0, THREADS_MAX, "threads", &v->threads, err);
+	if (!r)
+		r = option_transport(v, err);
+	if (!r)
+		r = option_number(v, "ring_depth", 0, RING_DEPTH_MAX, "entries", &v->ring_depth, err);
+	return r;
+}
+
 int volume_new(const char *name, const struct alt_filesystem_registration *fs, const char *arg,
 	       struct io_option *options, struct alt_volume **ret, struct alt_error *err)
 {
 	struct alt_volume *v = aligned_alloc(_Alignof(struct alt_volume), sizeof *v);
-	bool open = true;
 	int r;
 
 	if (!v) {
@@ -101,22 +131,7 @@ int volume_new(const char *name, const struct alt_filesystem_registration *fs, c
 	if (!r)
 		r = notices_start(v);
 	if (!r)
-		r = option_number(v, "ttl_ms", TTL_DEFAULT_MS, TTL_MAX_MS, "milliseconds", &v->ttl_ms, err);
-	v->ttl_given = alt_volume_option(v, "ttl_ms");
-	if (!r)
-		r = option_switch(v, "passthrough", true, &v->passthrough, err);
-	if (!r)
-		r = option_switch(v, "open", true, &open, err);
-	v->no_open_wanted = !open;
-	atomic_store(&v->no_open, !open);
-	if (!r)
-		r = option_number(v, "timeout_ms", 0, TTL_MAX_MS, "milliseconds", &v->timeout_ms, err);
-	if (!r)
-		r = option_number(v, "threads", 0, THREADS_MAX, "threads", &v->threads, err);
-	if (!r)
-		r = option_transport(v, err);
-	if (!r)
-		r = option_number(v, "ring_depth", 0, RING_DEPTH_MAX, "entries", &v->ring_depth, err);
+		r = options_read(v, err);
 	if (!r)
 		r = fs->mount(v, arg, err);
 	if (r < 0) {
