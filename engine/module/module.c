@@ -10,25 +10,19 @@
  */
 #include "module/module.h"
 #include "module/elf.h"
+#include "module/locate.h"
 #include <altitude/filesystem.h>
 #include <altitude/filter.h>
-#include <altitude/kit/near.h>
 #include <altitude/ntstatus.h>
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#ifndef ALTITUDE_MODULE_DIR
-#define ALTITUDE_MODULE_DIR "/usr/local/lib/altitude"
-#endif
 
 struct holder {
 	struct holder *next;
@@ -52,7 +46,7 @@ struct module {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct module *modules;                   /* [lock] */
 
-static const char *const kind_names[] = { "?", "filter", "file system", "block device" };
+const char *const module_kind_names[] = { "?", "filter", "file system", "block device" };
 
 const char *module_state_name(enum module_state s)
 {
@@ -228,7 +222,7 @@ static bool still_mapped(const char *path)
 static int kind_wrong(const struct module *m, uint32_t kind, struct alt_error *err)
 {
 	return alt_error_status(err, STATUS_INVALID_PARAMETER, "'%s' is a %s, not a %s", m->name,
-				kind < 4 ? kind_names[kind] : "?", kind_names[m->kind]);
+				kind < 4 ? module_kind_names[kind] : "?", module_kind_names[m->kind]);
 }
 
 /* The tables grow at their end: one of another size was made by other headers, and would be read past its own. */
@@ -353,7 +347,7 @@ static int enter_locked(struct module *m, struct alt_error *err)
 	}
 	if (old)
 		return alt_error_status(err, STATUS_IMAGE_ALREADY_LOADED, "%s '%s' is already loaded",
-					kind_names[m->kind], m->name);
+					module_kind_names[m->kind], m->name);
 	m->state = MODULE_LOADING;
 	m->next = modules;
 	modules = m;
@@ -370,122 +364,6 @@ static void leave(struct module *m)
 		}
 	}
 	pthread_mutex_unlock(&lock);
-}
-
-static bool exists(const char *path)
-{
-	return access(path, F_OK) == 0;
-}
-
-/* NAME.so in each directory of a colon separated list. */
-static char *search(const char *dirs, const char *file)
-{
-	for (const char *p = dirs; *p;) {
-		int len = (int)strcspn(p, ":");
-		char *path;
-
-		if (len && asprintf(&path, "%.*s/%s", len, p, file) >= 0) {
-			if (exists(path))
-				return path;
-			free(path);
-		}
-		p += len;
-		p += *p == ':';
-	}
-	return NULL;
-}
-
-static char *search_all(const char *file)
-{
-	const char *dirs = secure_getenv("ALTITUDE_MODULE_PATH");
-	char *path = dirs ? search(dirs, file) : NULL;
-
-	return path ? path : search(ALTITUDE_MODULE_DIR, file);
-}
-
-static void near_in(const char *dir, const char *name, unsigned *best, char *ret, size_t size)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-
-	while (d && (e = readdir(d))) {
-		size_t len = strlen(e->d_name);
-		char word[NAME_MAX + 1];
-
-		if (len < 4 || strcmp(e->d_name + len - 3, ".so"))
-			continue;
-		snprintf(word, sizeof(word), "%.*s", (int)len - 3, e->d_name);
-		if (alt_near_better(name, word, best))
-			snprintf(ret, size, "%s", word);
-	}
-	if (d)
-		closedir(d);
-}
-
-/* The module whose name is nearest to @name, "" for none. Which kind it is would be known when it is loaded. */
-static void near_all(const char *name, char *ret, size_t size)
-{
-	const char *dirs = secure_getenv("ALTITUDE_MODULE_PATH");
-	unsigned best = ALT_NEAR_NONE;
-	char dir[PATH_MAX];
-
-	*ret = '\0';
-	for (size_t len; dirs && *dirs; dirs += len + (dirs[len] == ':')) {
-		len = strcspn(dirs, ":");
-		if (len && len < sizeof(dir)) {
-			snprintf(dir, sizeof(dir), "%.*s", (int)len, dirs);
-			near_in(dir, name, &best, ret, size);
-		}
-	}
-	near_in(ALTITUDE_MODULE_DIR, name, &best, ret, size);
-}
-
-/* The file a manifest gives for @name: NULL without one. -errno only for a broken registry. */
-static int registered_file(const char *name, enum alt_module_kind kind, char **ret, struct alt_error *err)
-{
-	struct manifest *m;
-	int r = manifest_find(name, kind, &m, err);
-
-	if (r < 0 || !m)
-		return r;
-	if (m->start == START_DISABLED)
-		r = alt_error_set(err, -EPERM, "module '%s' is disabled by its manifest in '%s'", name, registry_directory());
-	else if (m->module)
-		*ret = m->module[0] == '/' || strchr(m->module, '.') ? strdup(m->module) : NULL;
-	if (!r && m->module && !*ret && asprintf(ret, "%s.so", m->module) < 0)
-		r = -ENOMEM;
-	manifest_free(m);
-	return r;
-}
-
-static int locate(const char *name, enum alt_module_kind kind, char **ret, struct alt_error *err)
-{
-	char *file = NULL, near[64];
-	int r;
-
-	if (strchr(name, '/')) {
-		*ret = realpath(name, NULL);
-		return *ret ? 0 : alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND, "no module '%s': %s", name,
-						   strerror(errno));
-	}
-	r = registered_file(name, kind, &file, err);
-	if (r < 0)
-		return r;
-	if (!file && asprintf(&file, "%s.so", name) < 0)
-		return -ENOMEM;
-	*ret = *file == '/' ? realpath(file, NULL) : search_all(file);
-	if (!*ret)
-		near_all(name, near, sizeof(near));
-	if (!*ret && *near)
-		r = alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
-				     "unknown %s '%s': no %s in $ALTITUDE_MODULE_PATH or %s; do you mean '%s'?",
-				     kind_names[kind], name, file, ALTITUDE_MODULE_DIR, near);
-	else if (!*ret)
-		r = alt_error_status(err, STATUS_OBJECT_NAME_NOT_FOUND,
-				     "unknown %s '%s': no %s in $ALTITUDE_MODULE_PATH or %s; check the name, or give a path",
-				     kind_names[kind], name, file, ALTITUDE_MODULE_DIR);
-	free(file);
-	return r;
 }
 
 /* "/some/where/rot13.so" is called "rot13". */
@@ -550,7 +428,7 @@ int module_load(const char *name, enum alt_module_kind kind, struct module **ret
 		unload_finish(m->name, kind);
 	r = m->name ? 0 : -ENOMEM;
 	if (!r && !*m->name)
-		r = alt_error_status(err, STATUS_INVALID_PARAMETER, "a %s has a name", kind_names[kind]);
+		r = alt_error_status(err, STATUS_INVALID_PARAMETER, "a %s has a name", module_kind_names[kind]);
 	if (!r) {
 		pthread_mutex_lock(&lock);
 		r = enter_locked(m, err);
@@ -560,7 +438,7 @@ int module_load(const char *name, enum alt_module_kind kind, struct module **ret
 		module_free(m);
 		return r;
 	}
-	r = locate(name, kind, &m->path, err);
+	r = module_locate(name, kind, &m->path, err);
 	if (!r)
 		r = open_code(m, err);
 	if (r) {
