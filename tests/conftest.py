@@ -5,6 +5,7 @@
         volume = mount("mem:", "stats", "delay:ms=1")
         (volume.mnt / "a").write_text("hello")
 """
+import fcntl
 import json
 import os
 import pathlib
@@ -265,6 +266,8 @@ def switch():
         pytest.skip("this kernel has no fuse-over-io_uring (Linux 6.14)")
     if "liburing" not in subprocess.run(["ldd", BUILD / "libaltitude.so.0"], stdout=subprocess.PIPE, text=True).stdout:
         pytest.skip("built without liburing")
+    alone = open(SWITCH)
+    fcntl.flock(alone, fcntl.LOCK_EX)    # the machine has one
     before = SWITCH.read_text()
 
     def turn(value):
@@ -274,3 +277,4 @@ def switch():
             pytest.skip(f"{SWITCH} cannot be set: {error.strerror}")
     yield turn
     SWITCH.write_text(before)
+    alone.close()
