@@ -59,7 +59,10 @@ struct alt_node {
 	uint32_t children;                       /* [volume.tree] names that have it as their parent */
 	/* How the kernel serves the opens; see session/passthrough.c. [volume.modes_lock] */
 	int32_t modal;                           /* > 0: opens straight to the backing file; < 0: all others */
-	int32_t backing_id;                      /* while modal > 0 */
+	union {
+		int32_t backing_id;              /* while modal > 0 */
+		_Atomic uint32_t bare;           /* of a directory: names the kernel has without attributes; see session/listing.c */
+	};
 };
 
 struct alt_file {

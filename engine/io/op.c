@@ -341,7 +341,7 @@ bool alt_dirent_add(struct alt_op *pub, const char *name, uint64_t ino, unsigned
 		    const struct alt_entry *entry)
 {
 	struct op *op = (struct op *)pub;
-	size_t len = strlen(name), size = wire_dirent_size(len, pub->p->bits & ALT_PARAM_PLUS);
+	size_t len = strlen(name), size = wire_dirent_size(len, op->rq.plus);
 	struct op_dirent *d;
 
 	if (!len || len > 255 || op->dirents_size + size > pub->p->size)

@@ -37,6 +37,7 @@ struct session {
 	int cpu_of[HERD_MAX];            /* -1: a spare, anywhere */
 	_Atomic bool epochs;             /* the kernel can forget all names at once: Linux 6.16 */
 	_Atomic bool entered;            /* somebody was let into the root, see notifier.c */
+	_Atomic uint32_t wanted, wanted_next; /* listings that are to have attributes, see listing.c */
 	pthread_mutex_t aside_lock;
 	struct aside { struct op *op; size_t size; } aside[ASIDE_MOST]; /* [aside_lock] releases, until nothing else is there */
 	_Atomic unsigned aside_count;    /* written under aside_lock */
@@ -68,6 +69,21 @@ struct solo {
 
 /* @requests  taken since the last look. Returns whether all that are parked are to come back. */
 bool solo_look(struct session *s, struct solo *solo, uint64_t requests);
+
+/* What an answer tells of every node, and what of the one it is about. */
+struct wire_reply reply_begin(const struct session *s, const struct op *op);
+void reply_node(struct wire_reply *rp, struct alt_node *n);
+
+/* A READDIR, before anybody has seen it: whether it is to have attributes. See listing.c. */
+void listing_begin(struct session *s, struct op *op);
+/* A name of @dir was looked up. */
+void listing_looked(struct session *s, struct alt_node *dir);
+/* Whether what the kernel keeps of @dir's listing lacks the attributes that are wanted. */
+bool listing_is_poor(struct session *s, struct alt_node *dir);
+/* The entries into @out; the kernel knows their nodes from now on. Returns the bytes. Without @deliver all are dropped. */
+size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, bool deliver);
+/* The kernel did not take the listing: it knows none of its nodes. */
+void listing_undo(struct op *op);
 
 /* Backing id of the file that @op opened, 0 for none; the node's mode is settled. */
 int32_t through_decide(struct session *s, struct op *op);

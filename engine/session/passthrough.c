@@ -19,6 +19,7 @@
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -66,11 +67,6 @@ static void backing_close(struct session *s, int32_t id)
 	ioctl(s->fd, FUSE_DEV_IOC_BACKING_CLOSE, &closing);
 }
 
-static bool is_regular_open(const struct op *op)
-{
-	return op->pub.code == ALT_OP_OPEN || op->pub.code == ALT_OP_CREATE || op->pub.code == ALT_OP_TMPFILE;
-}
-
 int32_t through_decide(struct session *s, struct op *op)
 {
 	struct alt_volume *v = op->pub.volume;
@@ -79,7 +75,7 @@ int32_t through_decide(struct session *s, struct op *op)
 	bool wanted;
 	unsigned turn;
 
-	if (!is_regular_open(op))
+	if (n->rec.type != S_IFREG)
 		return 0;
 	turn = stack_data_enter(op, &wanted);
 	pthread_mutex_lock(&v->modes_lock);

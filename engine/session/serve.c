@@ -107,7 +107,7 @@ static uint32_t lifetime_ms(const struct alt_volume *v, enum alt_op_code questio
 	return atomic_load(&v->watched) && !(atomic_load(&v->filtered) >> question & 1) ? DAY_MS : 0;
 }
 
-static struct wire_reply reply_begin(const struct session *s, const struct op *op)
+struct wire_reply reply_begin(const struct session *s, const struct op *op)
 {
 	uint64_t number = op->pub.node->rec.number;
 	bool quiet = number == IO_ROOT_ID && !atomic_load(&s->entered); /* see notifier.c */
@@ -119,74 +119,11 @@ static struct wire_reply reply_begin(const struct session *s, const struct op *o
 	};
 }
 
-static void reply_node(struct wire_reply *rp, struct alt_node *n)
+void reply_node(struct wire_reply *rp, struct alt_node *n)
 {
 	rp->nodeid = n->rec.number;
 	rp->generation = 0;  /* it is part of the number */
 	rp->attr_ino = n->rec.number;
-}
-
-static struct alt_node *dirent_node(struct op *op, struct op_dirent *d)
-{
-	struct alt_node *n;
-
-	if (!d->has_entry || !d->entry.attr.mode || !strcmp(d->name, ".") || !strcmp(d->name, ".."))
-		return NULL;
-	n = node_intern(op->pub.volume, &d->entry, op->pub.node->owner);
-	d->entry.data = NULL;
-	if (n && node_name_bind(op->pub.node, d->name, n) < 0) {
-		alt_node_unref(n);
-		n = NULL;
-	}
-	return n;
-}
-
-/* Entries that do not fit any more after a view made them longer are read again: each has its own cookie. */
-static size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, bool deliver)
-{
-	bool plus = op->rq.params.bits & ALT_PARAM_PLUS;
-	size_t used = 0;
-
-	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
-		size_t len = strlen(d->name), size = wire_dirent_size(len, plus);
-		struct wire_reply rp = reply_begin(s, op);
-		struct alt_node *n = NULL;
-
-		if (deliver && used + size <= room) {
-			n = plus ? dirent_node(op, d) : NULL;
-			if (n) {
-				reply_node(&rp, n);
-				node_remember(n, 1);
-			}
-			wire_dirent_put(out + used, d->name, len, d->ino, d->type, d->next, plus, &d->entry, &rp);
-			used += size;
-		} else {
-			room = 0;
-		}
-		if (n)
-			alt_node_unref(n);
-		else if (d->has_entry && d->entry.data && op->pub.node->owner->forget)
-			op->pub.node->owner->forget(op->pub.volume, d->entry.key, d->entry.data);
-	}
-	return used;
-}
-
-/* The kernel did not take the listing: it knows none of its nodes. */
-static void listing_undo(struct op *op)
-{
-	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
-		struct alt_entry e = d->entry;
-		struct alt_node *n;
-
-		e.data = NULL;
-		if (!d->has_entry || !e.attr.mode)
-			continue;
-		n = node_intern(op->pub.volume, &e, op->pub.node->owner);
-		if (!n)
-			continue;
-		node_forget(op->pub.volume, n->rec.number, 1);
-		alt_node_unref(n);
-	}
 }
 
 static bool is_release(const struct op *op)
@@ -195,7 +132,7 @@ static bool is_release(const struct op *op)
 }
 
 /* What a filter wants to see is not answered by the kernel alone. */
-static void open_flags_decide(struct op *op, const struct alt_file *file)
+static void open_flags_decide(struct session *s, struct op *op, const struct alt_file *file)
 {
 	uint64_t filtered = atomic_load(&op->pub.volume->filtered);
 	bool lists = op->pub.code == ALT_OP_OPENDIR, remembers = lifetime_ms(op->pub.volume, ALT_OP_READDIR);
@@ -208,7 +145,7 @@ static void open_flags_decide(struct op *op, const struct alt_file *file)
 		*open &= ~(uint32_t)ALT_OPEN_NOFLUSH;
 	if (!lists || !remembers)
 		*open &= ~(uint32_t)ALT_OPEN_CACHE_DIR;
-	if (*open & ALT_OPEN_CACHE_DIR)
+	if (*open & ALT_OPEN_CACHE_DIR && !listing_is_poor(s, file->node))
 		*open |= ALT_OPEN_KEEP_CACHE;
 }
 
@@ -242,13 +179,15 @@ static void answer_success(struct session *s, struct op *op)
 	if (node) {
 		reply_node(&rp, node);
 		node_remember(node, 1); /* before the answer: a FORGET may follow it at once */
+		if (op->pub.code == ALT_OP_LOOKUP)
+			listing_looked(s, op->pub.node);
 	}
 	if (file && made_shared(op)) {
 		file = NULL;
 	} else if (file) {
 		rp.fh = file->number;
 		rp.backing_id = through_decide(s, op);
-		open_flags_decide(op, file);
+		open_flags_decide(s, op, file);
 		op->pub.file = op->pub.r.file = NULL; /* the reference is the kernel's now */
 	}
 	if (op->pub.code == ALT_OP_READDIR) {
@@ -306,6 +245,8 @@ static void serve_operation(struct session *s, struct op *op)
 		op_end(op);
 		return;
 	}
+	if (op->pub.code == ALT_OP_READDIR)
+		listing_begin(s, op);
 	op->pub.flags |= ALT_OP_FAST;
 	op->done = operation_done;
 	op->done_arg = s;

@@ -135,6 +135,7 @@ int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_pa
 	more->pub.flags = 0; /* it is the caller's own, in another piece */
 	more->pub.caller = op->pub.caller;
 	more->rq.params = *p;
+	more->rq.plus = op->rq.plus;
 	more->rq.params.offset = offset;
 	r = generated_run(more, in);
 	op->dirents = more->dirents;

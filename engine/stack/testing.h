@@ -730,6 +730,7 @@ T_FN int t_list(uint64_t dir, size_t room, uint32_t bits, char *names, size_t si
 		op->rq.params.size = room;
 		op->rq.params.offset = next;
 		op->rq.params.bits = bits;
+		op->rq.plus = bits & ALT_PARAM_PLUS;
 		c = (struct t_call){ 0 };
 		r = t_run(&c, op);
 		next = c.next;

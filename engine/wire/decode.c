@@ -306,6 +306,7 @@ static int get_readdir(const union fixed *in, struct cursor *c, struct wire_requ
 {
 	set_read(&in->read, rq);
 	rq->params.offset = (int64_t)in->read.offset;   /* a cookie: any value */
+	rq->plus = rq->params.bits & ALT_PARAM_PLUS;
 	return 0;
 }
 

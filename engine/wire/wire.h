@@ -39,6 +39,7 @@ struct wire_request {
 	bool has_fh;
 	uint64_t other_nodeid;   /* RENAME new parent, LINK old node, COPY_FILE_RANGE target */
 	uint64_t other_fh;       /* COPY_FILE_RANGE */
+	bool plus;               /* READDIR: the form of the answer, entries have room for attributes, whether they are given or not */
 	struct alt_params params; /* node and file pointers NULL; buf NULL for answers (size says the room wanted);
 				   * IOCTL: buf is the @size bytes that came, out_size the room wanted, flags FUSE_IOCTL_*;
 				   * POLL: arg is the cookie for wire_notify_poll(), flags FUSE_POLL_* */

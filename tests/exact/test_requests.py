@@ -64,7 +64,7 @@ def test_an_ordinary_user_asks_for_names_and_attributes_as_seldom(tmp_path):
     done = fixtures.tests_as_user(tmp_path, "tests/exact/test_requests.py")
     print(done.stdout, done.stderr)
     assert done.returncode == 0
-    assert done.stdout.count("PASSED ") == 5
+    assert done.stdout.count("PASSED ") == 8
 
 
 def missing(path):
@@ -149,6 +149,61 @@ def test_the_second_listing(volume):
     counted(volume, work, 1)
     counted(volume, work, 1)
     assert counted(volume, work, 1) == {"opendir": 1, "releasedir": 1}
+
+
+FOLDERS = [f"many{n:02}" for n in range(20)]
+FILES = [f"f{n}" for n in range(40)]
+
+
+@pytest.fixture
+def many(mount, tmp_path):
+    """Directories that nobody has listed yet."""
+    for folder in FOLDERS:
+        (tmp_path / "tree" / folder).mkdir(parents=True)
+        for name in FILES:
+            (tmp_path / "tree" / folder / name).touch()
+    volume = mount(f"dir:{tmp_path / 'tree'}")
+    if "not heard of" in volume.said():
+        pytest.skip(volume.said().strip())
+    return volume
+
+
+def listed(volume, folders):
+    for folder in folders:
+        assert sorted(os.listdir(volume.mnt / folder)) == sorted(FILES)
+
+
+def looked(volume, folders):
+    for folder in folders:
+        for name in FILES:
+            os.lstat(volume.mnt / folder / name)
+
+
+def test_listings_for_the_names_bring_no_attributes(many):
+    counted(many, lambda: listed(many, FOLDERS), len(FOLDERS))
+    assert counted(many, lambda: os.lstat(many.mnt / FOLDERS[-1] / FILES[0])) == {"lookup": 1}
+
+
+def test_listings_bring_attributes_once_they_are_asked_for(many):
+    def work():
+        for folder in FOLDERS:
+            listed(many, [folder])
+            looked(many, [folder])
+
+    asked = counted(many, work, len(FOLDERS))
+    assert asked["lookup"] - len(FOLDERS) <= 3 * len(FILES), asked
+
+
+def test_a_kept_listing_is_asked_for_again_with_attributes_that_are_wanted(many):
+    some = FOLDERS[:5]
+
+    counted(many, lambda: listed(many, some), len(some))
+    looked(many, some[:1])
+    again = counted(many, lambda: listed(many, some), len(some))
+    assert again["opendir"] == len(some) and again["readdir"] >= len(some) - 1, again
+    assert counted(many, lambda: looked(many, some)).keys() <= {"getattr"}
+    counted(many, lambda: listed(many, some), len(some))
+    assert counted(many, lambda: listed(many, some), len(some)) == {"opendir": len(some), "releasedir": len(some)}
 
 
 def test_rename(volume):
