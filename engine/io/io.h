@@ -162,9 +162,9 @@ struct op_dirent {
 	int64_t next;
 	uint64_t ino;
 	uint32_t type;
+	char *name;                              /* behind the record, with no more room than it takes */
 	bool has_entry;
-	struct alt_entry entry;
-	char name[256];
+	struct alt_entry entry;                  /* its memory is there only with has_entry */
 };
 
 struct op {
@@ -201,7 +201,8 @@ struct op {
 	bool opened;                             /* the owner opened r.file: who does not hand it on releases it */
 	_Atomic uint64_t deadline_ms;            /* monotonic; 0: none */
 
-	struct op_dirent *dirents, **dirents_tail;
+	struct op_dirent *dirents, **dirents_tail; /* in the memory of the operation */
+	char *dirents_room, *dirents_room_end;   /* of that, what is left for more */
 	size_t dirents_size;                     /* bytes the kernel's buffer would need */
 
 	void *message;                           /* IO_MESSAGE_MAX bytes; the request, data included. Lives with the record */
@@ -222,6 +223,13 @@ struct op *op_new(struct alt_volume *v);     /* refs = 1, zeroed but for message
 int op_resolve(struct op *op);
 int op_file_make(struct op *op);             /* before the owner: the new open file of OPEN, CREATE...; 0 or -ENOMEM */
 void op_settle(struct op *op);               /* after the owner: nodes, names and files follow what happened */
+/*
+ * What stands before the name in @of, with @entry (may be NULL) and @name (255 bytes at most), all copied; in no list. It is not
+ * freed: its memory is the operation's. NULL without memory.
+ */
+struct op_dirent *op_dirent_new(struct op *op, const struct op_dirent *of, const struct alt_entry *entry, const char *name);
+/* The entries of @more, with their memory, instead of @op's. */
+void op_dirents_take(struct op *op, struct op *more);
 /* Leave the in-flight list, drop node and file references, unref. An opened r.file that nobody took is released. */
 void op_end(struct op *op);
 void op_begin(struct op *op);                /* enter the in-flight list */

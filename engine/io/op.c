@@ -6,10 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define DIRENTS_PIECE 8192u
 
 static const uint8_t fills_room[ALT_OP_COUNT] = {
 	[ALT_OP_READ] = 1, [ALT_OP_READLINK] = 1, [ALT_OP_GETXATTR] = 1, [ALT_OP_LISTXATTR] = 1, [ALT_OP_IOCTL] = 1,
@@ -69,10 +72,6 @@ void alt_op_unref(struct alt_op *pub)
 	for (struct op_memory *m = op->memory, *next; m; m = next) {
 		next = m->next;
 		free(m);
-	}
-	for (struct op_dirent *d = op->dirents, *next; d; d = next) {
-		next = d->next_entry;
-		free(d);
 	}
 	if (op->frames != op->frames_inline)
 		free(op->frames);
@@ -337,6 +336,55 @@ void alt_op_set_backing(struct alt_op *pub, int fd)
 	((struct op *)pub)->backing_fd = fd;
 }
 
+/* Hundreds of entries make one answer: their memory is taken in pieces. */
+static void *dirents_alloc(struct op *op, size_t size)
+{
+	char *p;
+
+	size = (size + alignof(struct op_dirent) - 1) & ~(alignof(struct op_dirent) - 1);
+	if (size > (size_t)(op->dirents_room_end - op->dirents_room)) {
+		p = alt_op_alloc(&op->pub, DIRENTS_PIECE);
+		if (!p)
+			return NULL;
+		op->dirents_room = p;
+		op->dirents_room_end = p + DIRENTS_PIECE;
+	}
+	p = op->dirents_room;
+	op->dirents_room += size;
+	return p;
+}
+
+struct op_dirent *op_dirent_new(struct op *op, const struct op_dirent *of, const struct alt_entry *entry, const char *name)
+{
+	size_t record = entry ? sizeof(struct op_dirent) : offsetof(struct op_dirent, entry), size = strlen(name) + 1;
+	struct op_dirent *d = dirents_alloc(op, record + size);
+
+	if (!d)
+		return NULL;
+	memcpy(d, of, offsetof(struct op_dirent, has_entry));
+	d->next_entry = NULL;
+	d->name = (char *)d + record;
+	d->has_entry = entry;
+	if (entry)
+		d->entry = *entry;
+	memcpy(d->name, name, size);
+	return d;
+}
+
+void op_dirents_take(struct op *op, struct op *more)
+{
+	struct op_memory **last = &more->memory;
+
+	while (*last)
+		last = &(*last)->next;
+	*last = op->memory;
+	op->memory = more->memory;
+	more->memory = NULL;
+	op->dirents = more->dirents;
+	op->dirents_tail = more->dirents ? more->dirents_tail : &op->dirents;
+	more->dirents = NULL;
+}
+
 bool alt_dirent_add(struct alt_op *pub, const char *name, uint64_t ino, unsigned type, int64_t next,
 		    const struct alt_entry *entry)
 {
@@ -346,17 +394,9 @@ bool alt_dirent_add(struct alt_op *pub, const char *name, uint64_t ino, unsigned
 
 	if (!len || len > 255 || op->dirents_size + size > pub->p->size)
 		return false;
-	d = calloc(1, sizeof *d);
+	d = op_dirent_new(op, &(struct op_dirent){ .ino = ino, .type = type, .next = next }, entry, name);
 	if (!d)
 		return false;
-	d->ino = ino;
-	d->type = type;
-	d->next = next;
-	if (entry) {
-		d->entry = *entry;
-		d->has_entry = true;
-	}
-	memcpy(d->name, name, len + 1);
 	*op->dirents_tail = d;
 	op->dirents_tail = &d->next_entry;
 	op->dirents_size += size;

@@ -102,18 +102,12 @@ static struct alt_node *dirent_node(struct op *op, struct op_dirent *d)
 	return n;
 }
 
-/* The other half of listing_begin(): what was given alone is there to be looked up. */
-static void listing_count(struct alt_node *dir, const struct op_dirent *d)
-{
-	if (strcmp(d->name, ".") && strcmp(d->name, ".."))
-		atomic_fetch_add(bare_of(dir), 1);
-}
-
 /* Entries that do not fit any more after a view made them longer are read again: each has its own cookie. */
 size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, bool deliver)
 {
 	bool form = op->rq.plus, plus = op->rq.params.bits & ALT_PARAM_PLUS;
 	size_t used = 0;
+	uint32_t bare = 0;
 
 	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
 		size_t len = strlen(d->name), size = wire_dirent_size(len, form);
@@ -127,8 +121,7 @@ size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, 
 				reply_node(&rp, n);
 				node_remember(n, 1);
 			}
-			if (!plus)
-				listing_count(op->pub.node, d);
+			bare += !plus;
 			wire_dirent_put(out + used, d->name, len, d->ino, d->type, d->next, form, &d->entry, &rp);
 			used += size;
 		} else {
@@ -139,19 +132,19 @@ size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, 
 		else if (d->has_entry && d->entry.data && op->pub.node->owner->forget)
 			op->pub.node->owner->forget(op->pub.volume, d->entry.key, d->entry.data);
 	}
+	atomic_fetch_add(bare_of(op->pub.node), bare);
 	return used;
 }
 
 void listing_undo(struct op *op)
 {
 	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
-		struct alt_entry e = d->entry;
 		struct alt_node *n;
 
-		e.data = NULL;
-		if (!d->has_entry || !e.attr.mode)
+		if (!d->has_entry || !d->entry.attr.mode)
 			continue;
-		n = node_intern(op->pub.volume, &e, op->pub.node->owner);
+		d->entry.data = NULL;
+		n = node_intern(op->pub.volume, &d->entry, op->pub.node->owner);
 		if (!n)
 			continue;
 		node_forget(op->pub.volume, n->rec.number, 1);

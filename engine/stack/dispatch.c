@@ -215,6 +215,21 @@ static void dirent_drop(const struct op *op, struct op_dirent *d)
 	d->has_entry = false;
 }
 
+/* Entries have no more room than their names take. */
+static int dirent_rename(struct op *op, struct op_dirent **at, const char *name)
+{
+	struct op_dirent *old = *at, *d;
+
+	if (!strcmp(old->name, name))
+		return 0;
+	d = op_dirent_new(op, old, NULL, name);
+	if (!d)
+		return -ENOMEM;
+	d->next_entry = old->next_entry;
+	*at = d;
+	return 0;
+}
+
 /* Returns the cookie of the last entry seen, hidden or not; 0: there was none. */
 static int64_t view_entries(struct op *op, const struct op_frame *f)
 {
@@ -227,16 +242,20 @@ static int64_t view_entries(struct op *op, const struct op_frame *f)
 		if (reg->attributes && d->has_entry)
 			reg->attributes(f->in, NULL, &d->entry.attr);
 		if (reg->entry && strcmp(d->name, ".") && strcmp(d->name, "..")) {
-			if (!reg->entry(f->in, op->pub.node, d->name)) {
+			char name[256];
+
+			strcpy(name, d->name);
+			if (!reg->entry(f->in, op->pub.node, name)) {
 				*at = d->next_entry;
 				dirent_drop(op, d);
-				free(d);
 				continue;
 			}
 			/* The node is known by its lower name: under this one it is to be looked up. */
 			dirent_drop(op, d);
+			if (dirent_rename(op, at, name) < 0)
+				op->pub.status = -ENOMEM;
 		}
-		at = &d->next_entry;
+		at = &(*at)->next_entry;
 	}
 	op->dirents_tail = at;
 	return last;

@@ -138,9 +138,7 @@ int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_pa
 	more->rq.plus = op->rq.plus;
 	more->rq.params.offset = offset;
 	r = generated_run(more, in);
-	op->dirents = more->dirents;
-	op->dirents_tail = more->dirents ? more->dirents_tail : &op->dirents;
-	more->dirents = NULL;
+	op_dirents_take(op, more);
 	op_end(more);
 	return r;
 }
