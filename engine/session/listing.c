@@ -20,8 +20,9 @@
 
 #define FIRST_SIZE 4096u         /* bytes of the first answer with names alone: some twenty */
 #define LOOKED_SHARE 4u
-#define WANTED_LEAST 8u          /* listings */
+#define WANTED_LEAST 16u         /* listings */
 #define WANTED_MOST 1024u
+#define WANTED_GROWS 8u          /* and half of that goes with the next trial */
 
 /* ---- with attributes? ---- */
 
@@ -49,7 +50,7 @@ static void wanted_give(struct session *s)
 
 	next = next < WANTED_LEAST ? WANTED_LEAST : next;
 	atomic_store(&s->wanted, next);
-	atomic_store(&s->wanted_next, next < WANTED_MOST / 4 ? next * 4 : WANTED_MOST);
+	atomic_store(&s->wanted_next, next < WANTED_MOST / WANTED_GROWS ? next * WANTED_GROWS : WANTED_MOST);
 }
 
 void listing_begin(struct session *s, struct op *op)

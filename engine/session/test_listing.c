@@ -181,7 +181,7 @@ static void names_that_are_looked_up_after_each_trial_put_off_the_next(void **st
 	for (int i = 0; i < 10; i++)
 		assert_false(list_all());
 	look_up(FILES / 4 + 1);
-	assert_in_range(rich(), 1, before - 1);
+	assert_in_range(rich(), 1, count - 1);
 }
 
 int main(void)
