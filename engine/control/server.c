@@ -81,8 +81,7 @@ static int unload_locked(struct server *s, struct alt_filter *f, bool mandatory,
 					"filter '%s' refuses to unload at this time; 'unload --mandatory' does not ask", f->name);
 	if (m)
 		module_set_state(m, MODULE_UNLOADING);
-	while (!stack_detach(s->volume, f->name, NULL, reason, NULL))
-		;
+	stack_detach_all(s->volume, f, reason);
 	pthread_mutex_lock(&s->lock);
 	for (at = &s->filters; *at != f; at = &(*at)->next)
 		;

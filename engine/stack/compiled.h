@@ -40,6 +40,7 @@ struct stack_volume {
 	pthread_mutex_t lock;            /* one attach or detach at a time; never held across a module's callback */
 	pthread_cond_t changed;
 	struct alt_instance *top;        /* [lock] top first */
+	struct alt_instance *going;      /* [lock] those that have left it, until nothing of them is left */
 	struct gate gate;
 };
 

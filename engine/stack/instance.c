@@ -15,6 +15,7 @@
 #include <altitude/ntstatus.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,8 @@ static void instance_free(struct alt_instance *in)
 	if (!in)
 		return;
 	options_free(in->options);
-	contexts_leave(in->live, in->filter, "instance", NULL);
+	if (in->live)
+		contexts_leave(in->live, in->filter, "instance", NULL);
 	free(in->name);
 	free(in->altitude);
 	free(in);
@@ -136,13 +138,33 @@ static void place_locked(struct stack_volume *sv, struct alt_instance *in)
 	*at = in;
 }
 
-static void unplace_locked(struct stack_volume *sv, const struct alt_instance *in)
+static void unlist_locked(struct alt_instance **at, const struct alt_instance *in)
 {
-	struct alt_instance **at = &sv->top;
-
 	while (*at != in)
 		at = &(*at)->below;
 	*at = in->below;
+}
+
+/* Another may have its place; it is known until nothing of it is left. */
+static void unplace_locked(struct stack_volume *sv, struct alt_instance *in)
+{
+	unlist_locked(&sv->top, in);
+	in->below = sv->going;
+	sv->going = in;
+}
+
+/* Whoever waits for the end of its filter may free that, and unload the code. */
+static void instance_end(struct alt_instance *in)
+{
+	struct stack_volume *sv = in->volume->sv;
+
+	contexts_leave(in->live, in->filter, "instance", atomic_load(&in->state) == INSTANCE_GONE ? in->name : NULL);
+	in->live = NULL;
+	pthread_mutex_lock(&sv->lock);
+	unlist_locked(&sv->going, in);
+	pthread_cond_broadcast(&sv->changed);
+	pthread_mutex_unlock(&sv->lock);
+	instance_free(in);
 }
 
 /*
@@ -299,51 +321,6 @@ static void contexts_drop_all(struct alt_instance *in)
 	contexts_settle(in->live);
 }
 
-int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
-		 struct io_option *options, uint32_t setup_flags, struct alt_error *err)
-{
-	const struct alt_filter_registration *reg = filter->reg;
-	struct alt_instance *in;
-	int r;
-
-	r = instance_new(v, filter, name, altitude, options, &in, err);
-	if (r < 0)
-		return alt_error_set(err, r, "no memory to attach filter '%s'", filter->name);
-	r = options_check(reg, in->options, err);
-	if (!r)
-		r = opens_check(v, reg, err);
-	if (!r)
-		r = instance_reserve(in, err);
-	if (r < 0) {
-		instance_free(in);
-		return r;
-	}
-	/* The place is taken, nobody is called yet: setup may sleep, and may decline. */
-	r = reg->setup ? reg->setup(in, setup_flags, err) : 0;
-	pthread_mutex_lock(&v->sv->lock);
-	if (!r) {
-		atomic_store(&in->state, INSTANCE_ATTACHED);
-		r = stack_swap_locked(v);
-	} else if (r > 0) {
-		r = -EPERM;
-	}
-	if (r < 0)
-		unplace_locked(v->sv, in);
-	else
-		atomic_fetch_add(&filter->instances, 1);
-	pthread_mutex_unlock(&v->sv->lock);
-	if (r < 0) {
-		contexts_close(in->live);
-		contexts_drop_all(in);
-		share_leave(in);
-		instance_free(in);
-		alt_error_status(err, STATUS_FLT_DO_NOT_ATTACH, "filter '%s' declined to attach to '%s': %s", filter->name,
-				 v->name, strerror(-r));
-		return r;
-	}
-	return 0;
-}
-
 void stack_leave(struct alt_instance *in)
 {
 	struct stack_volume *sv = in->volume->sv;
@@ -426,12 +403,65 @@ static void teardown(struct alt_instance *in, uint32_t reason)
 	if (reg->teardown_complete)
 		reg->teardown_complete(in, reason);
 	share_leave(in);
-	contexts_leave(in->live, in->filter, "instance", in->name);
-	in->live = NULL;
 	files_verify(in);
 	atomic_store(&in->state, INSTANCE_GONE);
 	atomic_fetch_sub(&in->filter->instances, 1);
-	instance_free(in);
+	instance_end(in);
+}
+
+/* Its setup said no: nothing more of it is called. */
+static int declined(struct alt_instance *in, int r, struct alt_error *err)
+{
+	alt_error_status(err, STATUS_FLT_DO_NOT_ATTACH, "filter '%s' declined to attach to '%s': %s", in->filter->name,
+			 in->volume->name, strerror(-r));
+	contexts_close(in->live);
+	contexts_drop_all(in);
+	pthread_mutex_lock(&in->volume->sv->lock);
+	unplace_locked(in->volume->sv, in);
+	pthread_mutex_unlock(&in->volume->sv->lock);
+	share_leave(in);
+	instance_end(in);
+	return r;
+}
+
+int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
+		 struct io_option *options, uint32_t setup_flags, struct alt_error *err)
+{
+	const struct alt_filter_registration *reg = filter->reg;
+	struct alt_instance *in;
+	int r;
+
+	r = instance_new(v, filter, name, altitude, options, &in, err);
+	if (r < 0)
+		return alt_error_set(err, r, "no memory to attach filter '%s'", filter->name);
+	r = options_check(reg, in->options, err);
+	if (!r)
+		r = opens_check(v, reg, err);
+	if (!r)
+		r = instance_reserve(in, err);
+	if (r < 0) {
+		instance_free(in);
+		return r;
+	}
+	/* The place is taken, nobody is called yet: setup may sleep, and may decline. */
+	r = reg->setup ? reg->setup(in, setup_flags, err) : 0;
+	if (r)
+		return declined(in, r < 0 ? r : -EPERM, err);
+	atomic_fetch_add(&filter->instances, 1);
+	pthread_mutex_lock(&v->sv->lock);
+	atomic_store(&in->state, INSTANCE_ATTACHED);
+	r = stack_swap_locked(v);
+	if (r < 0) {
+		atomic_store(&in->state, INSTANCE_TEARDOWN);
+		unplace_locked(v->sv, in);
+	}
+	pthread_cond_broadcast(&v->sv->changed);
+	pthread_mutex_unlock(&v->sv->lock);
+	if (!r)
+		return 0;
+	alt_error_set(err, r, "no memory to attach filter '%s'", filter->name);
+	teardown(in, ALT_TEARDOWN_INTERNAL_ERROR); /* it was set up */
+	return r;
 }
 
 static struct alt_instance *instance_find_locked(struct alt_volume *v, const char *filter, const char *instance)
@@ -443,11 +473,32 @@ static struct alt_instance *instance_find_locked(struct alt_volume *v, const cha
 	return NULL;
 }
 
-static int refuse(const struct alt_instance *in, int r, struct alt_error *err)
+/* It stays. As soon as others may detach it, it may be gone. */
+static int refuse_locked(struct alt_instance *in, int r, struct alt_error *err)
 {
-	(void)r;
-	return alt_error_status(err, STATUS_FLT_DO_NOT_DETACH, "filter '%s' does not let go of '%s' at this time",
-				in->filter->name, in->volume->name);
+	if (r == -ENOMEM)
+		alt_error_set(err, r, "no memory to detach filter '%s'", in->filter->name);
+	else
+		r = alt_error_status(err, STATUS_FLT_DO_NOT_DETACH, "filter '%s' does not let go of '%s' at this time",
+				     in->filter->name, in->volume->name);
+	atomic_store(&in->state, INSTANCE_ATTACHED);
+	pthread_cond_broadcast(&in->volume->sv->changed);
+	return r;
+}
+
+/* A person may try again; for who ends a filter or a volume there is no going back, and memory is waited for. */
+static int swap_without_locked(struct alt_instance *in, uint32_t reason)
+{
+	struct stack_volume *sv = in->volume->sv;
+	int r;
+
+	atomic_store(&in->state, INSTANCE_TEARDOWN);
+	while ((r = stack_swap_locked(in->volume)) < 0 && reason != ALT_TEARDOWN_MANUAL) {
+		pthread_mutex_unlock(&sv->lock);
+		poll(NULL, 0, 1);
+		pthread_mutex_lock(&sv->lock);
+	}
+	return r;
 }
 
 static const char *filter_near_locked(const struct alt_volume *v, const char *name)
@@ -485,7 +536,7 @@ static int not_found_locked(struct alt_volume *v, const char *filter, const char
 int stack_detach(struct alt_volume *v, const char *filter, const char *instance, uint32_t reason, struct alt_error *err)
 {
 	struct alt_instance *in;
-	int was = INSTANCE_ATTACHED, r = 0;
+	int was = INSTANCE_ATTACHED, refused = 0, r;
 
 	pthread_mutex_lock(&v->sv->lock);
 	in = instance_find_locked(v, filter, instance);
@@ -499,24 +550,44 @@ int stack_detach(struct alt_volume *v, const char *filter, const char *instance,
 	/* The state keeps other detaches off; until the swap, operations still come. */
 	if (reason == ALT_TEARDOWN_MANUAL) {
 		if (in->filter->reg->flags & ALT_FILTER_NO_DETACH)
-			r = -EBUSY;
+			refused = -EBUSY;
 		else if (in->filter->reg->query_teardown)
-			r = in->filter->reg->query_teardown(in);
+			refused = in->filter->reg->query_teardown(in);
 	}
 	pthread_mutex_lock(&v->sv->lock);
-	if (!r) {
-		atomic_store(&in->state, INSTANCE_TEARDOWN);
-		r = stack_swap_locked(v);
-	}
-	if (r) {
-		atomic_store(&in->state, INSTANCE_ATTACHED);
-		pthread_mutex_unlock(&v->sv->lock);
-		return refuse(in, r, err);
-	}
-	unplace_locked(v->sv, in);
+	r = refused ? -EBUSY : swap_without_locked(in, reason);
+	if (r)
+		r = refuse_locked(in, r, err);
+	else
+		unplace_locked(v->sv, in);
 	pthread_mutex_unlock(&v->sv->lock);
-	teardown(in, reason);
-	return 0;
+	if (!r)
+		teardown(in, reason);
+	return r;
+}
+
+static bool any_locked(const struct alt_instance *list, const struct alt_filter *filter)
+{
+	while (list && filter && list->filter != filter)
+		list = list->below;
+	return list;
+}
+
+void stack_detach_all(struct alt_volume *v, const struct alt_filter *filter, uint32_t reason)
+{
+	const char *name = filter ? filter->name : NULL;
+	struct stack_volume *sv = v->sv;
+	bool some;
+
+	do {
+		while (!stack_detach(v, name, NULL, reason, NULL))
+			;
+		pthread_mutex_lock(&sv->lock);
+		some = any_locked(sv->top, filter) || any_locked(sv->going, filter);
+		if (some && !instance_find_locked(v, name, NULL))
+			pthread_cond_wait(&sv->changed, &sv->lock);
+		pthread_mutex_unlock(&sv->lock);
+	} while (some);
 }
 
 void stack_each(struct alt_volume *v, void (*fn)(struct alt_instance *in, void *arg), void *arg)
@@ -532,8 +603,7 @@ void stack_volume_fini(struct alt_volume *v)
 {
 	if (!v->sv)
 		return;
-	while (!stack_detach(v, NULL, NULL, ALT_TEARDOWN_DISMOUNT, NULL))
-		;
+	stack_detach_all(v, NULL, ALT_TEARDOWN_DISMOUNT);
 	op_cancel_all(v); /* a release that nobody waits for may be under way */
 	v->share_release = file_abandon;
 	stack_free(atomic_load(&v->stack));

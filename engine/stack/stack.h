@@ -47,7 +47,7 @@ struct alt_instance {
 	_Atomic int32_t files;                             /* it opened from below, and has not closed */
 	_Atomic int64_t ops;                               /* operations that may still call it */
 	_Atomic uint64_t synchronizes;                     /* bit per op code: it has answered so without having said it */
-	struct alt_instance *below;                        /* [sv lock] the volume's list, top first */
+	struct alt_instance *below;                        /* [sv lock] in the volume's list, top first, or in that of those that go */
 	_Alignas(16) char own[];                           /* the filter's: instance_size bytes */
 };
 
@@ -60,6 +60,11 @@ int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *na
 		 struct io_option *options, uint32_t setup_flags, struct alt_error *err);
 /* Detach; instance NULL: the filter's highest. Blocks until teardown is complete. STATUS_FLT_INSTANCE_NOT_FOUND, _DO_NOT_DETACH. */
 int stack_detach(struct alt_volume *v, const char *filter, const char *instance, uint32_t reason, struct alt_error *err);
+/*
+ * The same for all of @filter, NULL for all there are. Nothing of them is left when it returns, nor of those that others were
+ * detaching or attaching: it waits for these, and takes those that stayed. Nobody may begin to attach meanwhile.
+ */
+void stack_detach_all(struct alt_volume *v, const struct alt_filter *filter, uint32_t reason);
 /* Each instance from top to bottom, under the list's lock: @fn must not attach or detach. */
 void stack_each(struct alt_volume *v, void (*fn)(struct alt_instance *in, void *arg), void *arg);
 int stack_volume_init(struct alt_volume *v);

@@ -162,6 +162,60 @@ static void an_instance_that_is_asked_still_serves(void **state)
 	assert_non_null(t_instance("D"));
 }
 
+static _Atomic long asked, may_answer;
+static _Atomic bool all_gone;
+
+static int query_slowly(struct alt_instance *in)
+{
+	atomic_store(&asked, 1);
+	t_until(&may_answer, 1);
+	return -EBUSY;
+}
+
+static const struct alt_filter_registration stubborn = {
+	.size = sizeof stubborn, .name = "stubborn", .callbacks = t_all, .query_teardown = query_slowly,
+	.teardown_start = t_teardown_start, .teardown_complete = t_teardown_complete,
+};
+
+static void *ask_main(void *arg)
+{
+	*(int *)arg = stack_detach(t_volume, "stubborn", NULL, ALT_TEARDOWN_MANUAL, NULL);
+	return NULL;
+}
+
+static void *end_main(void *arg)
+{
+	stack_detach_all(t_volume, t_filter(&stubborn), ALT_TEARDOWN_FILTER_UNLOAD);
+	atomic_store(&all_gone, true);
+	return NULL;
+}
+
+/* While somebody asks it whether it lets go, it cannot be detached; it stays, and then it can. */
+static void who_ends_a_filter_waits_for_those_that_are_asked(void **state)
+{
+	pthread_t asking, ending;
+	int answer = 0;
+
+	asked = may_answer = 0;
+	all_gone = false;
+	assert_int_equal(t_attach_as(&stubborn, "D", "50"), 0);
+	assert_int_equal(t_attach_as(&stubborn, "E", "40"), 0);
+	pthread_create(&asking, NULL, ask_main, &answer);
+	t_until(&asked, 1);
+	pthread_create(&ending, NULL, end_main, NULL);
+	t_until(&t_script('E')->completes, 1);
+	usleep(30000); /* it must not be over */
+	assert_false(all_gone);
+	assert_int_equal(t_script('D')->starts, 0);
+	atomic_store(&may_answer, 1);
+	pthread_join(asking, NULL);
+	pthread_join(ending, NULL);
+	assert_int_equal(answer, -EBUSY);
+	assert_int_equal(t_script('D')->reason, ALT_TEARDOWN_FILTER_UNLOAD);
+	assert_int_equal(t_script('D')->completes, 1);
+	assert_non_null(t_instance("A"));
+}
+
 static void what_is_not_there_is_not_found(void **state)
 {
 	assert_int_equal(t_detach("Z"), -ENOENT);
@@ -678,6 +732,7 @@ int main(void)
 		case3(a_filter_that_says_so_is_not_detached_by_hand),
 		case3(an_end_of_the_volume_asks_nobody),
 		case3(an_instance_that_is_asked_still_serves),
+		case3(who_ends_a_filter_waits_for_those_that_are_asked),
 		case3(what_is_not_there_is_not_found),
 		case3(without_an_instances_name_the_highest_goes),
 		case3(a_detach_waits_for_the_post_it_is_owed),

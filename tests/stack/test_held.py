@@ -5,6 +5,8 @@ import pathlib
 import socket
 import struct
 import sys
+import threading
+import time
 
 import pytest
 
@@ -154,3 +156,32 @@ def test_a_held_filter_is_no_obstacle_to_the_end(mount, keeper):
     done = volume.cli("load", keeper(2), volume.mnt, check=False)
     assert done.returncode == 1 and done.stderr.endswith("[0xC000038E STATUS_DRIVER_FAILED_PRIOR_UNLOAD]\n")
     assert volume.unmount() == 0
+
+
+def test_an_unload_waits_for_a_detach_that_somebody_else_began(mount, control, module):
+    """The operation that the detach waits for comes back through the filter: its code is there, whoever wants it gone."""
+    volume = mount("mem:", f"{module('witness')}@400000", "delay:op=getxattr:ms=3600000", ttl_ms=0)
+    answers = {}
+
+    def ask(cmd):
+        answers[cmd] = control(volume).ask(cmd, filter="witness")
+
+    def getxattr():
+        with pytest.raises(OSError):
+            os.getxattr(volume.mnt, "user.none")
+
+    threads = [threading.Thread(target=getxattr), *(threading.Thread(target=ask, args=(cmd,)) for cmd in ("detach", "unload"))]
+    talk = control(volume)
+    threads[0].start()
+    fixtures.until("it is parked", lambda: volume.report("delay")["delayed"] == [1])
+    threads[1].start()
+    fixtures.until("no new operation comes", lambda: [i["filter"] for i in talk.instances()] == ["delay"])
+    threads[2].start()
+    time.sleep(0.3)                      # what is wrong has the time to happen
+    assert answers == {}
+    assert talk.ask("detach", filter="delay")["ok"]
+    for one in threads:
+        one.join()
+    assert answers["detach"]["ok"] and answers["unload"]["ok"], answers
+    assert [f["filter"] for f in talk.ask("filters")["filters"]] == ["delay"]
+    assert "witness.so" not in pathlib.Path(f"/proc/{volume.pid}/maps").read_text()
