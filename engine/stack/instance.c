@@ -399,9 +399,9 @@ static void teardown(struct alt_instance *in, uint32_t reason)
 	drain_wait(in);
 	cancels_wait(in->volume); /* one that ended an operation is the filter's code until it has returned */
 	contexts_close(in->live);
-	contexts_drop_all(in);
 	if (reg->teardown_complete)
 		reg->teardown_complete(in, reason);
+	contexts_drop_all(in);
 	share_leave(in);
 	files_verify(in);
 	atomic_store(&in->state, INSTANCE_GONE);

@@ -7,8 +7,8 @@
  * there share it.
  *
  * Allocate gives 1; a successful set adds the object's; get adds the caller's. The caller always releases its own,
- * whether or not set succeeded. An object's reference goes when the object does, or with the instance; a volume's with the last
- * instance of the filter, after its teardown_complete.
+ * whether or not set succeeded. An object's reference goes when the object does, or with the instance, after its
+ * teardown_complete; a volume's with the last instance of the filter. So no cleanup may use what a teardown_complete has freed.
  */
 #ifndef ALTITUDE_CONTEXT_H
 #define ALTITUDE_CONTEXT_H
