@@ -2,7 +2,6 @@
 #include "io/slot.h"
 
 #include <poll.h>
-#include <sys/stat.h>
 
 struct alt_file *file_new(struct alt_node *n, uint32_t flags)
 {
@@ -39,46 +38,51 @@ void file_unref(struct alt_file *f)
 
 	if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
+	v = f->node->volume;
 	if (f->shared) {
 		f->shared = false;
 		atomic_store(&f->refs, 1);
-		f->node->volume->share_release(f);
+		v->run(op_release(f, ALT_OP_GENERATED));
 		return;
 	}
-	v = f->node->volume;
 	contexts_drop(&f->contexts, v, NULL); /* first: whoever looks for contexts finds them by the slot */
 	slot_hide(v, &v->file_slots, f->number);
 	alt_node_unref(f->node);
 	slot_free(v, &v->file_slots, f->number);
 }
 
-static void abandoned(struct op *op)
+static void released(struct op *op)
 {
-	file_unref(op->pub.file); /* the kernel's reference */
+	file_unref(op->pub.file); /* the opener's reference */
 	op_end(op);
 }
 
 /* Nobody is there to be told of a failure, and the owner would keep what it holds for ever: memory is waited for. */
-void file_abandon(struct alt_file *f)
+struct op *op_release(struct alt_file *f, uint32_t flags)
 {
-	struct alt_volume *v = f->node->volume;
 	struct op *op;
 
-	if (!v->serve) {
-		file_unref(f);
-		return;
-	}
-	while (!(op = op_new(v)))
+	while (!(op = op_new(f->node->volume)))
 		poll(NULL, 0, 1);
-	op->pub.code = f->node->rec.type == S_IFDIR ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
-	op->pub.flags = ALT_OP_GENERATED;
+	op->pub.code = f->directory ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
+	op->pub.flags = flags;
 	op->pub.node = f->node;
 	op->pub.file = f;
 	alt_node_ref(f->node);
 	atomic_fetch_add(&f->refs, 1);
 	op->rq.params.flags = f->flags;
-	op->done = abandoned;
-	v->serve(op);
+	op->done = released;
+	return op;
+}
+
+void file_abandon(struct alt_file *f)
+{
+	struct alt_volume *v = f->node->volume;
+
+	if (v->run)
+		v->run(op_release(f, 0));
+	else
+		file_unref(f);
 }
 
 struct alt_node *alt_file_node(const struct alt_file *f)

@@ -74,6 +74,7 @@ struct alt_file {
 	enum file_mode { FILE_UNDECIDED, FILE_CACHED, FILE_THROUGH, FILE_THROUGH_DIRECT } mode; /* [volume.modes_lock] */
 	_Atomic bool released;                   /* the kernel has sent RELEASE: a second one is refused */
 	struct context *contexts;                /* [volume.contexts_lock] */
+	bool directory;                          /* by OPENDIR: RELEASEDIR is its end */
 	bool shared;                             /* the engine opened it, for all: RELEASE goes out with the last reference */
 	struct share_list *share_list;           /* [volume.share_lock] where it stands, and has a reference; NULL: nowhere */
 	struct alt_file *share_next;             /* [volume.share_lock] of the same node */
@@ -106,8 +107,8 @@ struct alt_volume {
 	pthread_mutex_t share_lock;
 	struct share_list share_recent, share_kept; /* [share_lock] used last first; those of nodes without a name */
 	uint32_t share_count;                    /* [share_lock] of share_recent */
-	void (*share_release)(struct alt_file *f); /* takes the last reference; stack's, after its end file_abandon() */
-	void (*serve)(struct op *op);            /* stack's: the owner alone is asked, no filter; then op->done. NULL: no stack */
+	void (*run)(struct op *op);              /* stack's: walk it from the top to op->done; after its end no filter is there.
+						  * NULL: no stack */
 	pthread_rwlock_t tree;
 	struct alt_node **by_key;                /* [tree] */
 	struct io_name **by_name;                /* [tree] (parent, name) */
@@ -204,6 +205,7 @@ struct op {
 	struct op_dirent *dirents, **dirents_tail; /* in the memory of the operation */
 	char *dirents_room, *dirents_room_end;   /* of that, what is left for more */
 	size_t dirents_size;                     /* bytes the kernel's buffer would need */
+	bool dirents_short;                      /* there was no memory for the next one */
 
 	void *message;                           /* IO_MESSAGE_MAX bytes; the request, data included. Lives with the record */
 	void *room;                              /* IO_DATA_MAX bytes for the answer's data, page aligned; on demand */
@@ -300,10 +302,12 @@ int node_name_move(struct alt_node *from, const char *name, struct alt_node *to,
 /* Files. */
 struct alt_file *file_new(struct alt_node *n, uint32_t flags);          /* refs = 1; NULL without memory */
 struct alt_file *file_get(struct alt_volume *v, uint64_t number);
+/* A RELEASE that the engine sends itself; @flags of the operation. It ends, and gives back the opener's reference, by itself. */
+struct op *op_release(struct alt_file *f, uint32_t flags);
 /* The last one of a shared file releases it. NULL is fine. */
 void file_unref(struct alt_file *f);
 /*
- * The kernel will send no RELEASE (abort, lost answer): the file system still gets one. Takes the kernel's reference.
+ * The kernel will send no RELEASE (abort, lost answer): who has seen the open still gets one. Takes the kernel's reference.
  * Not awaited: the operation is in flight, and holds the file, for as long as the file system keeps it.
  */
 void file_abandon(struct alt_file *f);

@@ -297,6 +297,8 @@ void op_settle(struct op *op)
 	const struct alt_params *p = pub->p;
 	int r = 0;
 
+	if (op->dirents_short && !op->dirents && !pub->status)
+		pub->status = -ENOMEM; /* an empty listing would be the end of the directory */
 	if (pub->status < 0)
 		return;
 	op->opened = pub->r.file;
@@ -325,6 +327,7 @@ int op_file_make(struct op *op)
 	f = file_new(op->pub.node, op->pub.p->flags);
 	if (!f)
 		return -ENOMEM;
+	f->directory = op->pub.code == ALT_OP_OPENDIR;
 	op->pub.r.file = f;
 	if (op->pub.code == ALT_OP_OPEN || op->pub.code == ALT_OP_OPENDIR)
 		op->pub.file = f;
@@ -395,8 +398,10 @@ bool alt_dirent_add(struct alt_op *pub, const char *name, uint64_t ino, unsigned
 	if (!len || len > 255 || op->dirents_size + size > pub->p->size)
 		return false;
 	d = op_dirent_new(op, &(struct op_dirent){ .ino = ino, .type = type, .next = next }, entry, name);
-	if (!d)
+	if (!d) {
+		op->dirents_short = true;
 		return false;
+	}
 	*op->dirents_tail = d;
 	op->dirents_tail = &d->next_entry;
 	op->dirents_size += size;

@@ -69,7 +69,7 @@ static int begin(void **state)
 	handed = forgotten = releases = 0;
 	r = volume_new("nodes:", &fs, NULL, NULL, &v, NULL);
 	if (!r)
-		v->serve = serve;
+		v->run = serve;
 	return r;
 }
 
@@ -752,7 +752,7 @@ static void files_left_open_are_released_at_the_end_of_the_volume(void **state)
 
 	file_new(n, 0);
 	file_new(n, 0);
-	file_new(d, 0);
+	file_new(d, 0)->directory = true;
 	volume_free(v);
 	assert_int_equal(releases, 3);
 	assert_int_equal(handed, forgotten);

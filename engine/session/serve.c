@@ -191,8 +191,12 @@ static void answer_success(struct session *s, struct op *op)
 		op->pub.file = op->pub.r.file = NULL; /* the reference is the kernel's now */
 	}
 	if (op->pub.code == ALT_OP_READDIR) {
-		data = op->rq.params.size ? malloc(op->rq.params.size) : NULL;
-		listed = listing_encode(s, op, data, data ? op->rq.params.size : 0, true);
+		data = malloc(op->rq.params.size + 1);
+		listed = listing_encode(s, op, data, op->rq.params.size, data);
+		if (!data) {
+			send_error(s, op, op->unique, -ENOMEM);
+			return;
+		}
 	}
 	n = wire_encode(&op->rq, &op->pub, &rp, data, listed, fixed, iov);
 	if (session_answer(s, op, iov, n) < 0) {

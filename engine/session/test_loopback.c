@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/failing.h"
 #include "session/test_kernel.h"
 
 static struct kernel k;
@@ -352,6 +353,30 @@ static void the_end_cancels_what_is_pended_and_releases_what_is_open(void **stat
 	assert_int_equal(session_loopback(k.volume, k_take, &k, &k.session), 0);
 }
 
+/* An empty one would be its end, and who empties the directory would take it for done. */
+static void a_listing_without_memory_is_an_error_and_not_the_end(void **state)
+{
+	const struct fuse_open_out *out;
+	uint64_t u, fh;
+
+	if (!FAILING)
+		skip();
+	init();
+	u = send_fixed(OPENDIR, 1, fuse_open_in, 0);
+	assert_int_equal(k_wait(&k, u), 0);
+	out = k_body(&k, u, sizeof(*out));
+	assert_non_null(out);
+	fh = out->fh;
+	of_size = 12345 + 1;
+	u = send_fixed(READDIRPLUS, 1, fuse_read_in, .fh = fh, .size = 12345);
+	assert_int_equal(k_wait(&k, u), -ENOMEM);
+	of_size = 0;
+	u = send_fixed(READDIRPLUS, 1, fuse_read_in, .fh = fh, .size = 12345);
+	assert_int_equal(k_wait(&k, u), 0);
+	assert_non_null(k_body(&k, u, 1));
+	assert_int_equal(k_wait(&k, send_fixed(RELEASEDIR, 1, fuse_release_in, .fh = fh)), 0);
+}
+
 #define over_mem(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -367,6 +392,7 @@ int main(void)
 		over_mem(an_interrupt_ends_what_is_pended),
 		over_mem(an_interrupt_that_comes_too_late_changes_nothing),
 		over_mem(the_end_cancels_what_is_pended_and_releases_what_is_open),
+		over_mem(a_listing_without_memory_is_an_error_and_not_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,13 +61,7 @@ int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_pa
 int stack_open(struct alt_node *n, struct alt_instance *below, uint32_t flags, struct alt_file **ret);
 /* Give @op, which came without a handle, the shared file (COPY_FILE_RANGE: both) that serves it; may sleep. 0 or -errno. */
 int stack_share(struct op *op);
-/* Its last user has left. Takes the reference. */
-void stack_share_release(struct alt_file *f);
 /* @op may take a node's last name: while it can still be opened, have an open file of it. */
 void stack_keep(struct op *op);
-/* Have @op served by its node's owner, past all filters, and brought to its done callback. */
-void stack_serve(struct op *op);
-/* Send the RELEASE of @file to those below @in (NULL: from the top), not awaited; takes the reference. */
-void stack_release_below(struct alt_instance *in, struct alt_file *file);
 
 #endif

@@ -25,6 +25,7 @@
 #include <altitude/log.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,14 @@ enum phase { PHASE_DOWN, PHASE_SERVE, PHASE_UP, PHASE_DONE };
 enum pend { PEND_NONE, PEND_RUNNING, PEND_PENDED, PEND_AWAITED, PEND_RESUMED };
 
 static void run(struct op *op);
+
+/* By its node's owner, past all filters. */
+static void serve_alone(struct op *op)
+{
+	op->phase = PHASE_SERVE;
+	op_begin(op);
+	run(op);
+}
 
 static bool verifying(void)
 {
@@ -487,6 +496,18 @@ static int absent(struct op *op)
 	}
 }
 
+/* The file that was opened is not handed on. What is to be run releases it, and takes its reference. */
+static struct op *open_undo(struct op *op)
+{
+	struct alt_file *file = op->pub.r.file;
+
+	op->opened = false;
+	op->pub.r.file = NULL;
+	if (op->pub.file == file)
+		op->pub.file = NULL;
+	return op_release(file, ALT_OP_GENERATED);
+}
+
 static void served(struct op *op, int status)
 {
 	if (!is_status(status)) {
@@ -495,6 +516,8 @@ static void served(struct op *op, int status)
 	}
 	op->pub.status = never_fails(op) ? 0 : status;
 	op_settle(op);
+	if (op->pub.status < 0 && op->opened)
+		serve_alone(open_undo(op)); /* no filter has seen it succeed */
 	if (op->pub.code == ALT_OP_RENAME)
 		atomic_fetch_add(&op->pub.volume->moves_over, 1);
 	op->phase = PHASE_UP;
@@ -550,16 +573,9 @@ void alt_op_complete(struct alt_op *pub, int status)
  */
 static void post_over(struct op *op, struct op_frame *f)
 {
-	struct alt_file *file = op->pub.r.file;
-
 	status_check(op, f->in);
-	if (op->pub.status < 0 && op->opened && file) {
-		op->opened = false;
-		op->pub.r.file = NULL;
-		if (op->pub.file == file)
-			op->pub.file = NULL;
-		stack_release_below(f->in, file);
-	}
+	if (op->pub.status < 0 && op->opened)
+		stack_run(open_undo(op), f->in);
 	frame_over(f);
 	op->at--;
 }
@@ -645,9 +661,7 @@ static void set_out(struct op *op, int r)
 {
 	op->phase = PHASE_DOWN;
 	op->at = 0;
-	if (r < 0 && never_fails(op))
-		op->phase = PHASE_SERVE; /* the filters' loss, but the owner is to let go */
-	else if (r < 0)
+	if (r < 0)
 		turn_round(op, r);
 	if (op->phase == PHASE_UP)
 		op->at = -1;
@@ -670,8 +684,10 @@ static bool share_to_worker(struct op *op)
 
 void stack_run(struct op *op, struct alt_instance *below)
 {
-	int r = stack_enter(op, below);
+	int r;
 
+	while ((r = stack_enter(op, below)) < 0 && never_fails(op))
+		poll(NULL, 0, 1); /* for memory: who has seen the open sees its end */
 	op_begin(op);
 	if (!r && op->shares) {
 		if (share_to_worker(op))
@@ -679,13 +695,6 @@ void stack_run(struct op *op, struct alt_instance *below)
 		r = stack_share(op);
 	}
 	set_out(op, r);
-}
-
-void stack_serve(struct op *op)
-{
-	op->phase = PHASE_SERVE;
-	op_begin(op);
-	run(op);
 }
 
 /*

@@ -112,17 +112,11 @@ int stack_open(struct alt_node *node, struct alt_instance *below, uint32_t flags
 
 int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret)
 {
-	int r = flags & O_CREAT ? -EINVAL : stack_open(node, in, flags, ret);
+	int r = flags & O_CREAT ? -EINVAL : node->rec.type == S_IFDIR ? -EISDIR : stack_open(node, in, flags, ret);
 
 	if (!r)
 		atomic_fetch_add(&in->files, 1);
 	return r;
-}
-
-static void released_done(struct op *op)
-{
-	file_unref(op->pub.file); /* the opener's reference */
-	op_end(op);
 }
 
 int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_params *p, int64_t offset)
@@ -143,21 +137,6 @@ int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_pa
 	return r;
 }
 
-void stack_release_below(struct alt_instance *in, struct alt_file *file)
-{
-	struct op *op = generated_new(ALT_OP_RELEASE, file->node, file);
-
-	if (!op) {
-		file_abandon(file);
-		return;
-	}
-	if (file->node->rec.type == S_IFDIR)
-		op->pub.code = ALT_OP_RELEASEDIR;
-	op->rq.params.flags = file->flags;
-	op->done = released_done;
-	stack_run(op, in);
-}
-
 void alt_io_close(struct alt_instance *in, struct alt_file *file)
 {
 	struct op *op;
@@ -165,12 +144,7 @@ void alt_io_close(struct alt_instance *in, struct alt_file *file)
 	if (!file)
 		return;
 	atomic_fetch_sub(&in->files, 1);
-	op = generated_new(ALT_OP_RELEASE, file->node, file);
-	if (!op) {
-		file_abandon(file);
-		return;
-	}
-	op->rq.params.flags = file->flags;
+	op = op_release(file, ALT_OP_GENERATED);
 	generated_run(op, in);
 	op_end(op);
 	file_unref(file);

@@ -69,6 +69,11 @@ static void instance_free(struct alt_instance *in)
 	free(in);
 }
 
+static void stack_run_whole(struct op *op)
+{
+	stack_run(op, NULL);
+}
+
 int stack_volume_init(struct alt_volume *v)
 {
 	struct stack_volume *sv = aligned_alloc(64, (sizeof *sv + 63) / 64 * 64);
@@ -79,8 +84,7 @@ int stack_volume_init(struct alt_volume *v)
 	pthread_mutex_init(&sv->lock, NULL);
 	pthread_cond_init(&sv->changed, NULL);
 	v->sv = sv;
-	v->share_release = stack_share_release;
-	v->serve = stack_serve;
+	v->run = stack_run_whole;
 	atomic_store(&v->stack, stack_compile_locked(sv));
 	return atomic_load(&v->stack) ? 0 : -ENOMEM;
 }
@@ -605,7 +609,6 @@ void stack_volume_fini(struct alt_volume *v)
 		return;
 	stack_detach_all(v, NULL, ALT_TEARDOWN_DISMOUNT);
 	op_cancel_all(v); /* a release that nobody waits for may be under way */
-	v->share_release = file_abandon;
 	stack_free(atomic_load(&v->stack));
 	pthread_mutex_destroy(&v->sv->lock);
 	pthread_cond_destroy(&v->sv->changed);

@@ -60,11 +60,6 @@ int stack_share(struct op *op)
 	}
 }
 
-void stack_share_release(struct alt_file *f)
-{
-	stack_release_below(NULL, f);
-}
-
 void stack_keep(struct op *op)
 {
 	const struct alt_params *p = op->pub.p;

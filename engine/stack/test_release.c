@@ -102,14 +102,36 @@ static void a_release_may_be_answered_before_its_handler_returns(void **state)
 	assert_int_equal(early, 0);
 }
 
-static void an_abandoned_file_is_released_past_the_filters(void **state)
+/* They have seen it opened. */
+static void an_abandoned_file_is_released_by_the_filters_too(void **state)
 {
 	assert_int_equal(t_attach("A", "1"), 0);
 	struct alt_file *f = open_with(NULL);
 
 	file_abandon(f);
-	t_expect("*");
+	t_expect("+A * -A");
 	assert_int_equal(tfs.calls[ALT_OP_RELEASE], 1);
+}
+
+static void not_taken(struct op *op)
+{
+	op_end(op);
+}
+
+/* Its deadline has passed, or its caller is dead: the kernel has no file that it would release. */
+static void an_open_that_nobody_takes_is_released_by_all_who_saw_it(void **state)
+{
+	uint64_t node = t_lookup(1, "f");
+	struct op *op = t_op(ALT_OP_OPEN, node, NULL);
+
+	assert_int_equal(t_attach("A", "1"), 0);
+	t_logged();
+	assert_int_equal(op_resolve(op), 0);
+	op->done = not_taken;
+	stack_run(op, NULL);
+	t_expect("+A * -A +A * -A");
+	assert_int_equal(tfs.calls[ALT_OP_RELEASE], 1);
+	assert_int_equal(live().files, 0);
 }
 
 static void volume_end(void)
@@ -162,7 +184,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		t_case(an_abandoned_file_is_there_until_its_release_is_answered),
 		t_case(a_release_may_be_answered_before_its_handler_returns),
-		t_case(an_abandoned_file_is_released_past_the_filters),
+		t_case(an_abandoned_file_is_released_by_the_filters_too),
+		t_case(an_open_that_nobody_takes_is_released_by_all_who_saw_it),
 		t_case(the_end_of_a_volume_awaits_every_release_that_is_kept),
 		t_case(the_end_of_a_volume_cancels_a_release_that_is_kept),
 		t_case(the_end_of_a_volume_finds_a_release_that_is_under_way),

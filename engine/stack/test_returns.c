@@ -864,25 +864,27 @@ static void who_keeps_the_contract_is_not_named(void **state)
 static void run_leak(void)
 {
 	struct alt_instance *b = t_instance("B");
-	struct alt_node *root = alt_volume_root(t_volume);
+	struct alt_node *node = node_get(t_volume, t_lookup(1, "f"));
 	struct alt_file *file = NULL;
 	void *context = alt_context_new(1, NULL);
 
-	alt_node_set_context(b, root, ALT_CONTEXT_KEEP, context, NULL);
-	alt_io_open(b, root, O_RDONLY, &file);
+	alt_node_set_context(b, node, ALT_CONTEXT_KEEP, context, NULL);
+	alt_io_open(b, node, O_RDONLY, &file);
+	alt_node_unref(node);
 	t_detach("B");
 }
 
 static void run_leak_nothing(void)
 {
 	struct alt_instance *b = t_instance("B");
-	struct alt_node *root = alt_volume_root(t_volume);
+	struct alt_node *node = node_get(t_volume, t_lookup(1, "f"));
 	struct alt_file *file = NULL;
 	void *context = alt_context_new(1, NULL);
 
-	alt_node_set_context(b, root, ALT_CONTEXT_KEEP, context, NULL);
+	alt_node_set_context(b, node, ALT_CONTEXT_KEEP, context, NULL);
 	alt_context_unref(context);
-	alt_io_open(b, root, O_RDONLY, &file);
+	alt_io_open(b, node, O_RDONLY, &file);
+	alt_node_unref(node);
 	alt_io_close(b, file);
 	t_detach("B");
 }

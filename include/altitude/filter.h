@@ -176,9 +176,9 @@ long alt_io_write(struct alt_instance *in, struct alt_file *file, const void *bu
 int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr);
 
 /**
- * Open a node; close it with alt_io_close() at the latest in teardown_complete. A NULL @file is fine there.
+ * Open a node from below; close it with alt_io_close() at the latest in teardown_complete. A NULL @file is fine there.
  * @flags  open(2) without O_CREAT, else -EINVAL
- * 0 or -errno; @ret is untouched then.   Source: FltCreateFile, FltClose.
+ * 0, -EISDIR or whatever the stack below answers; @ret is untouched then.   Source: FltCreateFile, FltClose.
  */
 int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret);
 void alt_io_close(struct alt_instance *in, struct alt_file *file);
