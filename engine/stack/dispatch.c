@@ -154,6 +154,10 @@ struct alt_params *alt_op_edit(struct alt_op *pub)
 {
 	struct op *op = (struct op *)pub;
 
+	if (pub->flags & ALT_OP_POST) {
+		broken(op, in_turn(op), "parameters edited on the way up, where nobody sees them");
+		return NULL;
+	}
 	if (!op->edit) {
 		op->edit = alt_op_alloc(pub, sizeof *op->edit);
 		if (op->edit)
@@ -326,10 +330,11 @@ static bool is_status(int status)
 	return status <= 0 && status > -512;
 }
 
-/* What a filter made of the status. One that completes an open with success must have had it opened. */
+/* What a filter made of the status. Success of an open, or of what makes a node, is the owner's to give: only it has made one. */
 static void status_check(struct op *op, const struct alt_instance *in)
 {
 	static const uint64_t opens = 1ull << ALT_OP_OPEN | 1ull << ALT_OP_OPENDIR | 1ull << ALT_OP_CREATE | 1ull << ALT_OP_TMPFILE;
+	static const uint64_t nodes = 1ull << ALT_OP_MKNOD | 1ull << ALT_OP_MKDIR | 1ull << ALT_OP_SYMLINK | 1ull << ALT_OP_LINK;
 
 	if (never_fails(op)) {
 		if (op->pub.status)
@@ -338,8 +343,11 @@ static void status_check(struct op *op, const struct alt_instance *in)
 	} else if (!is_status(op->pub.status)) {
 		broken(op, in, "its status is neither 0 nor -errno");
 		op->pub.status = -EIO;
-	} else if (!op->pub.status && !op->pub.r.file && (opens >> op->pub.code & 1)) {
-		broken(op, in, "open succeeded without an open file; a pre-operation may complete it only with an error");
+	} else if (!op->pub.status && !op->opened && (opens >> op->pub.code & 1)) {
+		broken(op, in, "open succeeded without an open file; a filter may complete it only with an error");
+		op->pub.status = -EIO;
+	} else if (!op->pub.status && !op->pub.r.node && (nodes >> op->pub.code & 1)) {
+		broken(op, in, "success without a node; a filter may complete it only with an error");
 		op->pub.status = -EIO;
 	}
 }
@@ -350,13 +358,15 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 	int r;
 
 	params_commit(op);
-	if (ctx && (decision == ALT_PRE_SUCCESS_NO_CALLBACK || decision == ALT_PRE_COMPLETE))
+	if (ctx && (decision == ALT_PRE_SUCCESS_NO_CALLBACK || decision == ALT_PRE_COMPLETE || !f->post))
 		broken(op, f->in, "a completion context, and no post-operation to free it");
+	else if (decision == ALT_PRE_SYNCHRONIZE && !f->post)
+		broken(op, f->in, "synchronized, and no post-operation that would run on this thread");
 	switch (decision) {
 	case ALT_PRE_SYNCHRONIZE:
 	case ALT_PRE_SUCCESS_WITH_CALLBACK:
 		f->ctx = ctx;
-		f->sync = decision == ALT_PRE_SYNCHRONIZE;
+		f->sync = decision == ALT_PRE_SYNCHRONIZE && f->post;
 		if (f->sync)
 			synchronize_learn(op, f->in);
 		/* fall through */
@@ -600,6 +610,8 @@ static bool step_up(struct op *op)
 	if (f->post) {
 		pend_begin(op);
 		answer = f->post(&op->pub, f->in, f->ctx);
+		if (answer != ALT_POST_FINISHED && answer != ALT_POST_MORE_PROCESSING)
+			broken(op, f->in, "unknown answer of a post-operation");
 		if (answer != ALT_POST_MORE_PROCESSING)
 			pend_not(op, f->in);
 		else if (!pend_keep(op, f->in))
@@ -733,8 +745,8 @@ static void frame_drain(const struct op *op, struct op_frame *f, struct op *copy
 		stack_leave(f->in);
 	} else if (endless(op) && claim(f, FRAME_OWED, FRAME_IN_POST)) {
 		copy->pub.p = f->params;
-		if (f->post)
-			f->post(&copy->pub, f->in, f->ctx);
+		if (f->post && f->post(&copy->pub, f->in, f->ctx) != ALT_POST_FINISHED)
+			broken(op, f->in, "a post-operation that is to drain keeps the operation");
 		frame_over(f);
 	}
 }

@@ -760,6 +760,46 @@ static enum alt_pre pre_edit_and_back(struct alt_op *op, struct alt_instance *in
 	return ALT_PRE_SUCCESS_NO_CALLBACK;
 }
 
+static enum alt_pre pre_context(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	*ctx = op;
+	return ALT_PRE_SUCCESS_WITH_CALLBACK;
+}
+
+static enum alt_post post_unknown(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	return 9;
+}
+
+static enum alt_post post_edit(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	return alt_op_edit(op) ? ALT_POST_MORE_PROCESSING : ALT_POST_FINISHED;
+}
+
+static enum alt_post post_keeps_a_drained_one(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	return op->flags & ALT_OP_DRAINING ? ALT_POST_MORE_PROCESSING : ALT_POST_FINISHED;
+}
+
+static int serve_park_one(struct alt_op *op)
+{
+	kept = op;
+	return ALT_PENDING;
+}
+
+static void run_drain(void)
+{
+	struct alt_file *f = t_open("f");
+	struct op *op = t_file_op(ALT_OP_SETLK, f);
+	struct t_call c = { 0 };
+
+	op->rq.params.bits = ALT_PARAM_WAIT;
+	t_go(&c, op);
+	t_detach("B");
+	alt_op_complete(kept, 0);
+	t_wait(&c);
+}
+
 static int serve_completes_and_answers(struct alt_op *op)
 {
 	alt_op_complete(op, 0);
@@ -772,6 +812,11 @@ static void b_is_named(alt_pre_fn *pre, void (*run)(void), const char *what)
 	breach(run, "filter 'B' ", what);
 	t_script('B')->on_pre = NULL;
 }
+
+static const struct alt_callback postless_callbacks[] = { { ALT_OP_ACCESS, t_pre, NULL }, { ALT_OP_END } };
+static const struct alt_filter_registration postless = {
+	.size = sizeof postless, .name = "postless", .callbacks = postless_callbacks,
+};
 
 static void the_verifier_names_who_breaks_the_contract(void **state)
 {
@@ -794,6 +839,22 @@ static void the_verifier_names_who_breaks_the_contract(void **state)
 	b_is_named(pre_resumes_and_goes_on, run_access, "completed, and not kept");
 	b_is_named(pre_dirty_without_edit, run_access, "made dirty without an edit");
 	b_is_named(pre_context_for_nobody, run_access, "no post-operation to free it");
+	b->on_post = post_unknown;
+	breach(run_access, "filter 'B' ", "unknown answer of a post-operation");
+	b->on_post = post_edit;
+	breach(run_access, "filter 'B' ", "edited on the way up");
+	b->on_post = post_keeps_a_drained_one;
+	tfs.on[ALT_OP_SETLK] = serve_park_one;
+	breach(run_drain, "filter 'B' broke the contract of operation 'setlk'", "is to drain");
+	tfs.on[ALT_OP_SETLK] = NULL;
+	b->on_post = NULL;
+	assert_int_equal(t_attach_as(&postless, "P", "50"), 0);
+	t_script('P')->on_pre = pre_context;
+	breach(run_access, "filter 'P' ", "no post-operation to free it");
+	t_script('P')->on_pre = NULL;
+	t_script('P')->pre = ALT_PRE_SYNCHRONIZE;
+	breach(run_access, "filter 'P' ", "no post-operation that would run");
+	assert_int_equal(t_detach("P"), 0);
 
 	t_script('C')->on_pre = pre_pend_keep;
 	breach(run_complete_twice, "filter 'C' ", "completed twice");
@@ -821,6 +882,16 @@ static enum alt_post post_makes_it_good(struct alt_op *op, struct alt_instance *
 	return ALT_POST_FINISHED;
 }
 
+static int serve_refuse(struct alt_op *op)
+{
+	return -EACCES;
+}
+
+static void run_mkdir(void)
+{
+	t_simple(ALT_OP_MKDIR, 1, "new");
+}
+
 static void the_verifier_names_who_lets_a_release_fail_or_an_open_succeed(void **state)
 {
 	t_script('B')->on_post = post_fails_a_release;
@@ -829,6 +900,26 @@ static void the_verifier_names_who_lets_a_release_fail_or_an_open_succeed(void *
 	t_script('C')->pre = ALT_PRE_COMPLETE;
 	t_script('C')->status = -EACCES;
 	breach(run_open, "filter 'B' broke the contract of operation 'opendir'", "without an open file");
+	t_script('C')->pre = 0;
+	tfs.on[ALT_OP_OPENDIR] = serve_refuse;
+	breach(run_open, "filter 'B' broke the contract of operation 'opendir'", "without an open file");
+	tfs.on[ALT_OP_MKDIR] = serve_refuse;
+	breach(run_mkdir, "filter 'B' broke the contract of operation 'mkdir'", "without a node");
+}
+
+/* The file system never opened it: it would be asked to read from, and to release, what it does not know. */
+static void an_open_that_failed_below_does_not_succeed_above(void **state)
+{
+	struct alt_file *f = NULL;
+	uint64_t node = t_lookup(1, "f");
+
+	t_script('B')->on_post = post_makes_it_good;
+	tfs.on[ALT_OP_OPEN] = serve_refuse;
+	tfs.on[ALT_OP_CREATE] = serve_refuse;
+	assert_int_equal(t_open_node(node, &f), -EIO);
+	assert_null(f);
+	assert_int_equal(t_simple(ALT_OP_CREATE, 1, "new"), -EIO);
+	assert_int_equal(tfs.calls[ALT_OP_RELEASE], 0);
 }
 
 /* Only while it verifies: to look for it each time has its price. */
@@ -982,6 +1073,7 @@ int main(void)
 		case3(a_release_is_never_lost),
 		case3(the_verifier_names_who_breaks_the_contract),
 		case3(the_verifier_names_who_lets_a_release_fail_or_an_open_succeed),
+		case3(an_open_that_failed_below_does_not_succeed_above),
 		case3(the_verifier_finds_changes_that_were_not_declared),
 		case3(who_keeps_the_contract_is_not_named),
 		case3(who_gives_something_not_back_is_named_with_how_much),

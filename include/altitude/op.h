@@ -253,7 +253,7 @@ enum alt_op_code alt_op_find(const char *name);
 /**
  * A writable copy of the parameters, for those below; the first call in a callback makes it, later calls
  * give the same one. It has no effect until alt_op_dirty(). Only from a pre-operation (also a pended one).
- * Returns NULL without memory.   Source: FltSetCallbackDataDirty.
+ * Returns NULL without memory, and from a post-operation.   Source: FltSetCallbackDataDirty.
  */
 struct alt_params *alt_op_edit(struct alt_op *op);
 
