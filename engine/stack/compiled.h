@@ -55,8 +55,8 @@ int stack_enter(struct op *op, struct alt_instance *below);
 void stack_drain(struct alt_instance *in);
 /* One operation less that may call @in. */
 void stack_leave(struct alt_instance *in);
-/* READDIR from below @in as @op asked it with @p, from @offset on; the entries become @op's. 0 or -errno; may sleep. */
-int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_params *p, int64_t offset);
+/* An operation of the engine's or of a filter's own: params, done and done_arg are to be filled. NULL without memory. */
+struct op *stack_generated(enum alt_op_code code, struct alt_node *node, struct alt_file *file);
 /* Open @n as those below @below see it (NULL: from the top), with the server's rights; may sleep. */
 int stack_open(struct alt_node *n, struct alt_instance *below, uint32_t flags, struct alt_file **ret);
 /* Give @op, which came without a handle, the shared file (COPY_FILE_RANGE: both) that serves it; may sleep. 0 or -errno. */

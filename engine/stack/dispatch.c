@@ -33,6 +33,7 @@ enum phase { PHASE_DOWN, PHASE_SERVE, PHASE_UP, PHASE_DONE };
 enum pend { PEND_NONE, PEND_RUNNING, PEND_PENDED, PEND_AWAITED, PEND_RESUMED };
 
 static void run(struct op *op);
+static bool up_go_on(struct op *op);
 
 /* By its node's owner, past all filters. */
 static void serve_alone(struct op *op)
@@ -274,28 +275,69 @@ static int64_t view_entries(struct op *op, const struct op_frame *f)
 	return last;
 }
 
-/* An empty answer is the end of the directory: while all that came is hidden, what follows is asked for. */
-static void view_listing(struct op *op, const struct op_frame *f)
+static void listed(struct op *more)
 {
-	int64_t last;
-	int r = 0;
+	struct op *op = more->done_arg;
 
-	while (!r && (last = view_entries(op, f)) && !op->dirents)
-		r = stack_list_below(f->in, op, f->params, last);
-	if (r < 0)
-		op->pub.status = r;
+	if (more->pub.status < 0)
+		op->pub.status = more->pub.status;
+	op_dirents_take(op, more);
+	op_end(more);
+	if (pend_resume(op, false) && up_go_on(op))
+		run(op);
 }
 
-static void view_up(struct op *op, const struct op_frame *f)
+/* What the caller asked for, from @offset on: its own, in another piece. NULL without memory. */
+static struct op *listing_more(struct op *op, const struct op_frame *f, int64_t offset)
+{
+	struct op *more = stack_generated(ALT_OP_READDIR, op->pub.node, op->pub.file);
+
+	if (!more)
+		return NULL;
+	more->pub.flags = op->pub.flags & (ALT_OP_FAST | ALT_OP_REISSUED);
+	more->pub.caller = op->pub.caller;
+	more->rq.params = *f->params;
+	more->rq.plus = op->rq.plus;
+	more->rq.params.offset = offset;
+	more->done = listed;
+	more->done_arg = op;
+	return more;
+}
+
+/*
+ * An empty answer is the end of the directory: while all that came is hidden, what follows is asked for. Who answers may be the
+ * one that brought us here, so nobody waits for it. false: it goes on when it is there.
+ */
+static bool view_listing(struct op *op, const struct op_frame *f)
+{
+	int64_t last;
+
+	while (op->pub.status >= 0 && (last = view_entries(op, f)) && !op->dirents) {
+		struct op *more = listing_more(op, f, last);
+
+		if (!more) {
+			op->pub.status = -ENOMEM;
+			break;
+		}
+		pend_begin(op);
+		stack_run(more, f->in);
+		if (!pend_keep(op, NULL))
+			return false;
+	}
+	return true;
+}
+
+static bool view_up(struct op *op, const struct op_frame *f)
 {
 	const struct alt_filter_registration *reg = f->in->filter->reg;
 
 	if (op->pub.status < 0 || !(reg->attributes || reg->entry))
-		return;
+		return true;
 	if (op->pub.code == ALT_OP_READDIR)
-		view_listing(op, f);
-	else if (reg->attributes && op->pub.r.entry.attr.mode)
+		return view_listing(op, f);
+	if (reg->attributes && op->pub.r.entry.attr.mode)
 		reg->attributes(f->in, op->pub.r.node ? op->pub.r.node : op->pub.node, &op->pub.r.entry.attr);
+	return true;
 }
 
 /* ---- down ---- */
@@ -590,23 +632,14 @@ static void post_over(struct op *op, struct op_frame *f)
 	op->at--;
 }
 
-static bool step_up(struct op *op)
+/* The frame in turn: what is seen above it, then its post. false: it is somebody else's now. */
+static bool up_go_on(struct op *op)
 {
-	struct op_frame *f;
-	int answer = ALT_POST_FINISHED;
+	struct op_frame *f = &op->frames[op->at];
+	int answer;
 
-	if (op->at < 0) {
-		op->phase = PHASE_DONE;
-		return true;
-	}
-	f = &op->frames[op->at];
-	if (!claim(f, FRAME_OWED, FRAME_IN_POST)) {
-		op->at--;
-		return true;
-	}
-	op->pub.p = f->params;
-	op->pub.flags |= ALT_OP_POST;
-	view_up(op, f);
+	if (!view_up(op, f))
+		return false;
 	if (f->post) {
 		pend_begin(op);
 		answer = f->post(&op->pub, f->in, f->ctx);
@@ -619,6 +652,24 @@ static bool step_up(struct op *op)
 	}
 	post_over(op, f);
 	return true;
+}
+
+static bool step_up(struct op *op)
+{
+	struct op_frame *f;
+
+	if (op->at < 0) {
+		op->phase = PHASE_DONE;
+		return true;
+	}
+	f = &op->frames[op->at];
+	if (!claim(f, FRAME_OWED, FRAME_IN_POST)) {
+		op->at--;
+		return true;
+	}
+	op->pub.p = f->params;
+	op->pub.flags |= ALT_OP_POST;
+	return up_go_on(op);
 }
 
 void alt_op_resume_post(struct alt_op *pub)

@@ -14,7 +14,7 @@ static void generated_done(struct op *op)
 	sem_post(op->done_arg);
 }
 
-static struct op *generated_new(enum alt_op_code code, struct alt_node *node, struct alt_file *file)
+struct op *stack_generated(enum alt_op_code code, struct alt_node *node, struct alt_file *file)
 {
 	struct op *op = op_new(node->volume);
 
@@ -51,7 +51,7 @@ static long transfer(struct alt_instance *in, enum alt_op_code code, struct alt_
 
 	if (count > IO_DATA_MAX || offset < 0)
 		return -EINVAL;
-	op = generated_new(code, file->node, file);
+	op = stack_generated(code, file->node, file);
 	if (!op)
 		return -ENOMEM;
 	op->rq.params.buf = buf;
@@ -81,7 +81,7 @@ long alt_io_write(struct alt_instance *in, struct alt_file *file, const void *bu
 
 int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr)
 {
-	struct op *op = generated_new(ALT_OP_GETATTR, node, NULL);
+	struct op *op = stack_generated(ALT_OP_GETATTR, node, NULL);
 	int r;
 
 	if (!op)
@@ -95,7 +95,7 @@ int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_at
 
 int stack_open(struct alt_node *node, struct alt_instance *below, uint32_t flags, struct alt_file **ret)
 {
-	struct op *op = generated_new(ALT_OP_OPEN, node, NULL);
+	struct op *op = stack_generated(ALT_OP_OPEN, node, NULL);
 	int r;
 
 	if (!op)
@@ -119,24 +119,6 @@ int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, 
 	return r;
 }
 
-int stack_list_below(struct alt_instance *in, struct op *op, const struct alt_params *p, int64_t offset)
-{
-	struct op *more = generated_new(ALT_OP_READDIR, op->pub.node, op->pub.file);
-	int r;
-
-	if (!more)
-		return -ENOMEM;
-	more->pub.flags = 0; /* it is the caller's own, in another piece */
-	more->pub.caller = op->pub.caller;
-	more->rq.params = *p;
-	more->rq.plus = op->rq.plus;
-	more->rq.params.offset = offset;
-	r = generated_run(more, in);
-	op_dirents_take(op, more);
-	op_end(more);
-	return r;
-}
-
 void alt_io_close(struct alt_instance *in, struct alt_file *file)
 {
 	struct op *op;
@@ -152,7 +134,7 @@ void alt_io_close(struct alt_instance *in, struct alt_file *file)
 
 int alt_io_unlink(struct alt_instance *in, struct alt_node *dir, const char *name)
 {
-	struct op *op = generated_new(ALT_OP_UNLINK, dir, NULL);
+	struct op *op = stack_generated(ALT_OP_UNLINK, dir, NULL);
 	int r;
 
 	if (!op)

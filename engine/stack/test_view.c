@@ -248,6 +248,70 @@ static void a_page_of_hidden_entries_is_not_the_end(void **state)
 	}
 }
 
+static struct { pthread_mutex_t lock; pthread_cond_t changed; struct alt_op *op; bool end; } desk = {
+	PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, false
+};
+
+/* The file system's one thread, which answers all. */
+static void *desk_main(void *arg)
+{
+	pthread_mutex_lock(&desk.lock);
+	while (!desk.end) {
+		struct alt_op *op = desk.op;
+
+		desk.op = NULL;
+		pthread_mutex_unlock(&desk.lock);
+		if (op)
+			alt_op_complete(op, tfs_usual(op));
+		pthread_mutex_lock(&desk.lock);
+		if (!desk.op && !desk.end)
+			pthread_cond_wait(&desk.changed, &desk.lock);
+	}
+	pthread_mutex_unlock(&desk.lock);
+	return NULL;
+}
+
+static void desk_wake(struct alt_op *op)
+{
+	pthread_mutex_lock(&desk.lock);
+	desk.op = op;
+	desk.end = !op;
+	pthread_cond_signal(&desk.changed);
+	pthread_mutex_unlock(&desk.lock);
+}
+
+static int list_at_the_desk(struct alt_op *op)
+{
+	desk_wake(op);
+	return ALT_PENDING;
+}
+
+/* Whoever answers the first page is asked for the second one: it would wait for itself. */
+static void what_follows_hidden_entries_is_awaited_on_no_thread(void **state)
+{
+	char name[16], names[256];
+	pthread_t thread;
+
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof name, "h%d", i);
+		tfs_add(1, name, S_IFREG | 0644, NULL);
+	}
+	tfs_add(1, "x", S_IFREG | 0644, NULL);
+	desk.end = false;
+	pthread_create(&thread, NULL, desk_main, NULL);
+	tfs.on[ALT_OP_READDIR] = list_at_the_desk;
+	for (int synchronized = 0; synchronized < 2; synchronized++) {
+		if (synchronized) {
+			t_script('A')->on_pre = NULL;
+			t_script('A')->pre = ALT_PRE_SYNCHRONIZE;
+		}
+		assert_int_equal(t_list(1, 100, 0, names, sizeof names), 0);
+		assert_string_equal(names, "F G D X");
+	}
+	desk_wake(NULL);
+	pthread_join(thread, NULL);
+}
+
 static int list_fail_later(struct alt_op *op)
 {
 	return op->p->offset ? -EIO : TFS_PASS;
@@ -360,6 +424,7 @@ int main(void)
 		case_capitals(a_filter_with_nothing_but_views_works),
 		case_capitals(the_dots_are_no_entries),
 		case_capitals(a_page_of_hidden_entries_is_not_the_end),
+		case_capitals(what_follows_hidden_entries_is_awaited_on_no_thread),
 		case_capitals(an_error_behind_hidden_entries_is_an_error),
 		case_capitals(names_are_translated_for_those_below),
 		case_capitals(a_name_that_is_refused_does_not_go_down),
