@@ -198,7 +198,10 @@ struct op {
 	_Atomic int answered;                    /* the reply is out (a timeout may come first) */
 	int backing_fd;                          /* of the file being opened, the file system's; -1: none */
 	bool shares;                             /* came without a handle: a shared open file serves it */
-	struct alt_file *keep;                   /* counted: of the node that may lose its last name */
+	struct alt_file *keep;                   /* counted: of the node that may lose its last name... */
+	struct alt_node *keep_node;              /* ...counted; NULL: none */
+	int share_error;                         /* of what was to be opened for it */
+	uint32_t share_tried;                    /* enum share_tried: of the one that is being opened */
 	bool opened;                             /* the owner opened r.file: who does not hand it on releases it */
 	_Atomic uint64_t deadline_ms;            /* monotonic; 0: none */
 
@@ -317,6 +320,7 @@ void file_abandon(struct alt_file *f);
  * flags of its writer; or any, one that was written to before others.
  */
 enum share_want { SHARE_READ, SHARE_WRITE, SHARE_ANY };
+enum share_tried { SHARE_TRIED_FEWER = 1u << 0, SHARE_TRIED_WRITE = 1u << 1 };
 #define SHARE_FLAGS (O_APPEND | O_SYNC | O_DSYNC)
 struct alt_file *shared_find(struct alt_node *n, enum share_want want, uint32_t flags); /* counted, or NULL */
 void shared_add(struct alt_file *f);         /* opened, or used again: the latest. Takes a reference of its own */

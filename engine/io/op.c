@@ -258,6 +258,8 @@ void op_end(struct op *op)
 	if (op->keep)
 		shared_add(op->keep); /* had it been closed meanwhile, it could not be opened again */
 	file_unref(op->keep);
+	if (op->keep_node)
+		alt_node_unref(op->keep_node);
 	opened_drop(op);
 	file_unref(op->pub.file);
 	if (op->pub.node)

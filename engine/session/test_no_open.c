@@ -411,27 +411,37 @@ static void without_descriptors_what_is_not_in_use_is_closed(void **state)
 	assert_int_equal(releases, 10);
 }
 
-static void *reader(void *node)
+/* Here the kernel's messages are served by the thread that gives them: it gives others meanwhile. */
+static void an_open_may_take_its_time_and_holds_up_nobody(void **state)
 {
-	assert_int_equal(read_of(*(uint64_t *)node), 0);
-	return NULL;
-}
-
-static void an_open_may_take_its_time(void **state)
-{
-	pthread_t thread;
-	uint64_t n;
+	uint64_t n, other, u, unlink;
 
 	init(FUSE_NO_OPEN_SUPPORT);
 	n = lookup(0);
+	other = lookup(1);
 	pend = true;
-	pthread_create(&thread, NULL, reader, &n);
-	while (!pended)
-		sched_yield();
-	pend = false;
-	alt_op_complete(pended, 0);
-	pthread_join(thread, NULL);
+	u = send_fixed(READ, n, fuse_read_in, .size = 4096);
 	assert_int_equal(opens, 1);
+	pend = false;
+	assert_int_equal(read_of(other), 0);
+	assert_int_equal(k_answered(&k, u), 0);
+	alt_op_complete(pended, 0);
+	assert_int_equal(k_wait(&k, u), 0);
+	assert_int_equal(read_of(n), 0);
+	assert_int_equal(opens, 2);
+
+	/* What is unlinked is opened as long as it can be. */
+	n = lookup(2);
+	pend = true;
+	unlink = k_send(&k, FUSE_UNLINK, 1, "2", 2, NULL, 0);
+	pend = false;
+	assert_int_equal(k_answered(&k, unlink), 0);
+	assert_false(unlinked[2]);
+	alt_op_complete(pended, 0);
+	assert_int_equal(k_wait(&k, unlink), 0);
+	assert_true(unlinked[2]);
+	assert_int_equal(read_of(n), 0);
+	assert_int_equal(opens, 3);
 }
 
 static enum alt_pre seen_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
@@ -494,7 +504,7 @@ int main(void)
 		over_many(what_cannot_be_opened_is_unlinked_all_the_same),
 		over_many(an_error_of_the_open_is_the_answer_to_who_needed_it),
 		over_many(without_descriptors_what_is_not_in_use_is_closed),
-		over_many(an_open_may_take_its_time),
+		over_many(an_open_may_take_its_time_and_holds_up_nobody),
 		cmocka_unit_test_setup_teardown(a_slow_file_system_is_not_opened_by_who_serves, begin_slow, end),
 		over_many(filters_of_opens_are_refused_and_others_see_the_shared_file),
 	};

@@ -57,11 +57,13 @@ void stack_drain(struct alt_instance *in);
 void stack_leave(struct alt_instance *in);
 /* An operation of the engine's or of a filter's own: params, done and done_arg are to be filled. NULL without memory. */
 struct op *stack_generated(enum alt_op_code code, struct alt_node *node, struct alt_file *file);
-/* Open @n as those below @below see it (NULL: from the top), with the server's rights; may sleep. */
-int stack_open(struct alt_node *n, struct alt_instance *below, uint32_t flags, struct alt_file **ret);
-/* Give @op, which came without a handle, the shared file (COPY_FILE_RANGE: both) that serves it; may sleep. 0 or -errno. */
+/*
+ * Give @op, which came without a handle, the shared file (COPY_FILE_RANGE: both) that serves it; or the one it keeps. 0, -errno,
+ * or 1: one is being opened, and stack_shared() is called when that is over, also before this returns.
+ */
 int stack_share(struct op *op);
-/* @op may take a node's last name: while it can still be opened, have an open file of it. */
-void stack_keep(struct op *op);
+void stack_shared(struct op *op);
+/* @op may take a node's last name: while it can still be opened, there is to be an open file of it. */
+bool stack_keeps(struct op *op);
 
 #endif

@@ -3,7 +3,7 @@
  * The walk of one operation. Not a recursion but a small machine over the operation's own record, so that it can stop
  * at any place and go on from another thread.
  *
- *        DOWN --pre--> DOWN ... --> SERVE --> UP --post--> UP ... --> DONE
+ *   (SHARE ->) DOWN --pre--> DOWN ... --> SERVE --> UP --post--> UP ... --> DONE
  *          |                                 ^
  *          +--complete, refused, no memory---+
  *
@@ -29,7 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum phase { PHASE_DOWN, PHASE_SERVE, PHASE_UP, PHASE_DONE };
+enum phase { PHASE_SHARE, PHASE_DOWN, PHASE_SERVE, PHASE_UP, PHASE_DONE };
 enum pend { PEND_NONE, PEND_RUNNING, PEND_PENDED, PEND_AWAITED, PEND_RESUMED };
 
 static void run(struct op *op);
@@ -583,8 +583,10 @@ static bool step_serve(struct op *op)
 
 	if ((op->pub.node->owner->flags & ALT_FS_SLOW) && (op->pub.flags & ALT_OP_FAST))
 		return to_worker(op);
-	if (atomic_load(&op->pub.volume->no_open))
-		stack_keep(op);
+	if (atomic_load(&op->pub.volume->no_open) && !op->keep_node && stack_keeps(op)) {
+		op->phase = PHASE_SHARE;
+		return true;
+	}
 	r = op_file_make(op);
 	if (r < 0) {
 		served(op, r);
@@ -685,6 +687,33 @@ void alt_op_resume_post(struct alt_op *pub)
 
 /* ---- the machine ---- */
 
+/*
+ * What it came without is found or opened first. One that wants to keep a file was to be served already, and is, also when the
+ * file cannot be opened.
+ */
+static bool step_share(struct op *op)
+{
+	int r;
+
+	pend_begin(op);
+	r = stack_share(op);
+	if (r > 0)
+		return pend_keep(op, NULL); /* and looks what is still missing */
+	pend_not(op, NULL);
+	op->phase = op->keep_node ? PHASE_SERVE : PHASE_DOWN;
+	if (r < 0 && !op->keep_node) {
+		turn_round(op, r);
+		op->at = -1;
+	}
+	return true;
+}
+
+void stack_shared(struct op *op)
+{
+	if (pend_resume(op, false))
+		run(op);
+}
+
 /* Below the place where the operation turned round, frames wait for a pre that will never come. */
 static void frames_sweep(struct op *op)
 {
@@ -699,6 +728,9 @@ static void run(struct op *op)
 		bool on = true;
 
 		switch (op->phase) {
+		case PHASE_SHARE:
+			on = step_share(op);
+			break;
 		case PHASE_DOWN:
 			on = step_down(op);
 			break;
@@ -719,32 +751,6 @@ static void run(struct op *op)
 	}
 }
 
-/* With what came of its preparations, 0 or -errno. */
-static void set_out(struct op *op, int r)
-{
-	op->phase = PHASE_DOWN;
-	op->at = 0;
-	if (r < 0)
-		turn_round(op, r);
-	if (op->phase == PHASE_UP)
-		op->at = -1;
-	run(op);
-}
-
-static void worker_share(void *arg)
-{
-	set_out(arg, stack_share(arg));
-}
-
-/* What may have to be opened first may block there as well as anywhere. true: a worker has it. */
-static bool share_to_worker(struct op *op)
-{
-	if (!(op->pub.node->owner->flags & ALT_FS_SLOW) || !(op->pub.flags & ALT_OP_FAST))
-		return false;
-	op->pub.flags = (op->pub.flags & ~(uint32_t)ALT_OP_FAST) | ALT_OP_REISSUED;
-	return workers_give(op->pub.volume, worker_share, op);
-}
-
 void stack_run(struct op *op, struct alt_instance *below)
 {
 	int r;
@@ -752,12 +758,12 @@ void stack_run(struct op *op, struct alt_instance *below)
 	while ((r = stack_enter(op, below)) < 0 && never_fails(op))
 		poll(NULL, 0, 1); /* for memory: who has seen the open sees its end */
 	op_begin(op);
-	if (!r && op->shares) {
-		if (share_to_worker(op))
-			return;
-		r = stack_share(op);
+	op->phase = op->shares ? PHASE_SHARE : PHASE_DOWN;
+	if (r < 0) {
+		turn_round(op, r);
+		op->at = -1;
 	}
-	set_out(op, r);
+	run(op);
 }
 
 /*

@@ -93,29 +93,26 @@ int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_at
 	return r;
 }
 
-int stack_open(struct alt_node *node, struct alt_instance *below, uint32_t flags, struct alt_file **ret)
+int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret)
 {
-	struct op *op = stack_generated(ALT_OP_OPEN, node, NULL);
+	struct op *op;
 	int r;
 
+	if (flags & O_CREAT)
+		return -EINVAL;
+	if (node->rec.type == S_IFDIR)
+		return -EISDIR;
+	op = stack_generated(ALT_OP_OPEN, node, NULL);
 	if (!op)
 		return -ENOMEM;
 	op->rq.params.flags = flags;
-	r = generated_run(op, below);
+	r = generated_run(op, in);
 	if (!r) {
 		*ret = op->pub.file;
 		op->pub.file = op->pub.r.file = NULL;
+		atomic_fetch_add(&in->files, 1);
 	}
 	op_end(op);
-	return r;
-}
-
-int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, struct alt_file **ret)
-{
-	int r = flags & O_CREAT ? -EINVAL : node->rec.type == S_IFDIR ? -EISDIR : stack_open(node, in, flags, ret);
-
-	if (!r)
-		atomic_fetch_add(&in->files, 1);
 	return r;
 }
 

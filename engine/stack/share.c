@@ -10,57 +10,86 @@
 #include <linux/fs.h>
 #include <sys/stat.h>
 
-static int share_open(struct alt_node *n, uint32_t flags, struct alt_file **ret)
-{
-	int r = stack_open(n, NULL, flags, ret);
+struct need { struct alt_node *node; enum share_want want; uint32_t flags; struct alt_file **file; };
 
-	if (r == -EMFILE || r == -ENFILE) {
-		shared_shrink(n->volume, 0);
-		r = stack_open(n, NULL, flags, ret);
+/* What @op has yet to be given. */
+static bool lacks(struct op *op, struct need *ret)
+{
+	struct alt_params *p = &op->rq.params;
+
+	*ret = (struct need){ op->pub.node, SHARE_READ, 0, &op->pub.file };
+	if (op->keep_node)
+		*ret = (struct need){ op->keep_node, SHARE_ANY, 0, &op->keep };
+	else if (op->pub.code == ALT_OP_WRITE)
+		*ret = (struct need){ op->pub.node, SHARE_WRITE, p->flags, &op->pub.file };
+	else if (op->pub.code == ALT_OP_FALLOCATE)
+		ret->want = SHARE_WRITE;
+	else if (op->pub.code == ALT_OP_FSYNC)
+		ret->want = SHARE_ANY;
+	else if (op->pub.code == ALT_OP_COPY_FILE_RANGE && op->pub.file)
+		*ret = (struct need){ p->other, SHARE_WRITE, 0, &p->other_file };
+	return !*ret->file;
+}
+
+/* Some errors are worth another try: with fewer files open; to write what nobody may read. */
+static bool try_again(struct op *op, const struct need *need, int error)
+{
+	uint32_t try = error == -EMFILE || error == -ENFILE ? SHARE_TRIED_FEWER :
+		       error == -EACCES && need->want == SHARE_ANY ? SHARE_TRIED_WRITE : 0;
+
+	if (!try || (op->share_tried & try))
+		return false;
+	op->share_tried |= try;
+	if (try == SHARE_TRIED_FEWER)
+		shared_shrink(op->pub.volume, 0);
+	return true;
+}
+
+static void opened(struct op *open)
+{
+	struct op *op = open->done_arg;
+	int r = open->pub.status;
+	struct need need;
+
+	lacks(op, &need);
+	if (!r) {
+		*need.file = open->pub.file;
+		open->pub.file = open->pub.r.file = NULL;
+		shared_add(*need.file);
+		op->share_tried = 0;
+	} else if (!try_again(op, &need, r)) {
+		op->share_error = r;
 	}
-	return r;
+	op_end(open);
+	stack_shared(op);
 }
 
 /* Two that come at the same time may both open it; the file that is used less is closed as others are. */
-static int share_get(struct alt_node *n, enum share_want want, uint32_t flags, struct alt_file **ret)
-{
-	struct alt_file *f = shared_find(n, want, flags);
-	int r = 0;
-
-	if (!f) {
-		r = share_open(n, want == SHARE_WRITE ? O_WRONLY | (flags & SHARE_FLAGS) : O_RDONLY, &f);
-		if (r == -EACCES && want == SHARE_ANY)
-			r = share_open(n, O_WRONLY, &f);
-		if (r < 0)
-			return r;
-		shared_add(f);
-	}
-	*ret = f;
-	return 0;
-}
-
 int stack_share(struct op *op)
 {
-	struct alt_params *p = &op->rq.params;
-	struct alt_node *n = op->pub.node;
-	int r;
+	struct need need;
+	struct op *open;
 
-	switch (op->pub.code) {
-	case ALT_OP_WRITE:
-		return share_get(n, SHARE_WRITE, p->flags, &op->pub.file);
-	case ALT_OP_FALLOCATE:
-		return share_get(n, SHARE_WRITE, 0, &op->pub.file);
-	case ALT_OP_FSYNC:
-		return share_get(n, SHARE_ANY, 0, &op->pub.file);
-	case ALT_OP_COPY_FILE_RANGE:
-		r = share_get(n, SHARE_READ, 0, &op->pub.file);
-		return r < 0 ? r : share_get(p->other, SHARE_WRITE, 0, &p->other_file);
-	default:
-		return share_get(n, SHARE_READ, 0, &op->pub.file);
+	while (!op->share_error && lacks(op, &need)) {
+		bool writes = need.want == SHARE_WRITE || (op->share_tried & SHARE_TRIED_WRITE);
+
+		*need.file = shared_find(need.node, need.want, need.flags);
+		if (*need.file)
+			continue;
+		open = stack_generated(ALT_OP_OPEN, need.node, NULL);
+		if (!open)
+			return -ENOMEM;
+		open->pub.flags |= op->pub.flags & (ALT_OP_FAST | ALT_OP_REISSUED);
+		open->rq.params.flags = writes ? O_WRONLY | (need.flags & SHARE_FLAGS) : O_RDONLY;
+		open->done = opened;
+		open->done_arg = op;
+		stack_run(open, NULL);
+		return 1;
 	}
+	return op->share_error;
 }
 
-void stack_keep(struct op *op)
+bool stack_keeps(struct op *op)
 {
 	const struct alt_params *p = op->pub.p;
 	struct alt_node *n = NULL;
@@ -70,9 +99,10 @@ void stack_keep(struct op *op)
 	else if (op->pub.code == ALT_OP_RENAME && !(p->flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)))
 		n = node_child(p->other, p->new_name);
 	if (!n)
-		return;
-	/* One that cannot be opened is unlinked all the same. */
+		return false;
 	if (n->rec.type == S_IFREG && atomic_load(&n->rec.lookups) && n->owner->ops[ALT_OP_OPEN])
-		share_get(n, SHARE_ANY, 0, &op->keep);
-	alt_node_unref(n);
+		op->keep_node = n;
+	else
+		alt_node_unref(n);
+	return op->keep_node;
 }
