@@ -18,7 +18,7 @@ struct contexts_live {
 struct context {
 	struct context *next;                /* [volume.contexts_lock] */
 	const void *owner;                   /* the instance, or its filter's live: set while linked */
-	struct contexts_live *live;          /* from the first link on */
+	struct contexts_live *live;          /* of where it hung last */
 	_Atomic uint32_t refs;
 	void (*cleanup)(void *);
 	_Alignas(16) char bytes[];
@@ -114,6 +114,7 @@ int context_set(struct alt_volume *v, struct context **list, const void *owner, 
 		enum alt_context_set mode, void *blob, void **ret_old)
 {
 	struct context *c = context_of(blob), *old, **at;
+	struct contexts_live *was = NULL;
 	int r = 0;
 
 	pthread_mutex_lock(&v->contexts_lock);
@@ -132,9 +133,10 @@ int context_set(struct alt_volume *v, struct context **list, const void *owner, 
 	} else {
 		c->next = old ? old->next : NULL;
 		c->owner = owner;
-		if (!c->live) {
+		if (c->live != live) {
+			was = c->live;
 			c->live = live;
-			atomic_fetch_add(&c->live->count, 1);
+			atomic_fetch_add(&live->count, 1);
 		}
 		atomic_fetch_add(&c->refs, 1);
 		*at = c;
@@ -142,6 +144,8 @@ int context_set(struct alt_volume *v, struct context **list, const void *owner, 
 			old->owner = NULL;
 	}
 	pthread_mutex_unlock(&v->contexts_lock);
+	if (was)
+		live_drop(was);
 	if (old && ret_old)
 		*ret_old = old->bytes;
 	else if (old && !r)

@@ -443,6 +443,26 @@ static void an_instance_that_goes_sets_no_context(void **state)
 	assert_int_equal(made, cleaned);
 }
 
+/* Who goes is asked for what it hung up last, not for what another has by now. */
+static void a_context_is_counted_where_it_hangs(void **state)
+{
+	struct note *n = note_new(NULL);
+
+	assert_int_equal(alt_node_set_context(a, root, ALT_CONTEXT_KEEP, n, NULL), 0);
+	assert_int_equal(contexts_verify(instance_live(a), NULL), 1);
+	alt_context_unref(alt_node_delete_context(a, root));
+	assert_int_equal(alt_node_set_context(b, root, ALT_CONTEXT_KEEP, n, NULL), 0);
+	assert_int_equal(contexts_verify(instance_live(a), NULL), 0);
+	assert_int_equal(contexts_verify(instance_live(b), NULL), 1);
+	alt_context_unref(alt_node_delete_context(b, root));
+	assert_int_equal(alt_volume_set_context(a, ALT_CONTEXT_KEEP, n, NULL), 0);
+	assert_int_equal(contexts_verify(instance_live(b), NULL), 0);
+	assert_int_equal(t_detach("A"), 0);
+	assert_int_equal(t_detach("B"), 0);
+	assert_int_equal(cleaned, 0);
+	alt_context_unref(n);
+}
+
 static int setup_hang(struct alt_instance *in, uint32_t flags, struct alt_error *err)
 {
 	return setup_hang_and_decline(in, flags, err) == -EPERM ? 0 : -EIO;
@@ -582,6 +602,7 @@ int main(void)
 		case2(a_context_goes_with_its_node),
 		case2(an_instance_that_declined_leaves_no_context),
 		case2(an_instance_that_goes_sets_no_context),
+		case2(a_context_is_counted_where_it_hangs),
 		case2(contexts_are_there_until_the_teardown_is_complete),
 		case2(get_or_create_from_two_threads_gives_one),
 		case2(set_get_and_delete_race_and_nothing_is_lost),
