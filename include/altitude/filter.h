@@ -49,9 +49,10 @@ struct alt_callback {
 enum alt_callback_flags {
 	ALT_CALLBACK_SKIP_WRITEBACK = 1u << 0, /* not for WRITE by the page cache (SKIP_PAGING_IO) */
 	ALT_CALLBACK_SKIP_GENERATED = 1u << 1, /* not for what higher filters ask themselves */
-	ALT_CALLBACK_SYNCHRONIZES = 1u << 2,   /* may answer ALT_PRE_SYNCHRONIZE: called on a worker thread, where it holds up
-						* nobody. Who does not say so holds up one that serves, and is taken to have
-						* said it from then on */
+	ALT_CALLBACK_SYNCHRONIZES = 1u << 2,   /* must be there to answer ALT_PRE_SYNCHRONIZE: called on a worker thread, where it
+						* holds up nobody. Who does not say so is called on one that serves, which then has
+						* to wait itself: /dev/fuse replaces it, the requests of a ring's CPU wait along.
+						* It is named in the log, and from then on taken to have said it */
 };
 
 enum alt_setup_flags {                     /* FLTFL_INSTANCE_SETUP_* */
@@ -105,7 +106,7 @@ struct alt_filter_registration {
 	int (*query_teardown)(struct alt_instance *in);
 	/** No new operation comes; complete what is pended, pend nothing new. */
 	void (*teardown_start)(struct alt_instance *in, uint32_t reason);
-	/** No operation is left, and no cancel routine runs. */
+	/** No operation is left, and no cancel routine runs. Contexts are still there, and go afterwards. */
 	void (*teardown_complete)(struct alt_instance *in, uint32_t reason);
 
 	/**
@@ -118,7 +119,7 @@ struct alt_filter_registration {
 
 	/**
 	 * View callbacks: what is seen above this instance. They run before the own post, whatever the operation.
-	 * @attributes  every attribute record on its way up
+	 * @attributes  every attribute record on its way up; @node is NULL in a listing: no nodes yet
 	 * @entry       every directory entry on its way up: change @name (room for 256 bytes); false hides it
 	 * @name        every entry name on its way down: write the lower name to @lower (256 bytes);
 	 *              0 or -errno, which is the operation's answer (-ENOENT hides)
