@@ -367,11 +367,11 @@ static void a_listing_without_memory_is_an_error_and_not_the_end(void **state)
 	out = k_body(&k, u, sizeof(*out));
 	assert_non_null(out);
 	fh = out->fh;
-	of_size = 12345 + 1;
-	u = send_fixed(READDIRPLUS, 1, fuse_read_in, .fh = fh, .size = 12345);
+	of_size = 1234 + 1;
+	u = send_fixed(READDIRPLUS, 1, fuse_read_in, .fh = fh, .size = 1234);
 	assert_int_equal(k_wait(&k, u), -ENOMEM);
 	of_size = 0;
-	u = send_fixed(READDIRPLUS, 1, fuse_read_in, .fh = fh, .size = 12345);
+	u = send_fixed(READDIRPLUS, 1, fuse_read_in, .fh = fh, .size = 1234);
 	assert_int_equal(k_wait(&k, u), 0);
 	assert_non_null(k_body(&k, u, 1));
 	assert_int_equal(k_wait(&k, send_fixed(RELEASEDIR, 1, fuse_release_in, .fh = fh)), 0);

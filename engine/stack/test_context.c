@@ -449,14 +449,14 @@ static void a_context_is_counted_where_it_hangs(void **state)
 	struct note *n = note_new(NULL);
 
 	assert_int_equal(alt_node_set_context(a, root, ALT_CONTEXT_KEEP, n, NULL), 0);
-	assert_int_equal(contexts_verify(instance_live(a), NULL), 1);
+	assert_int_equal(contexts_verify(a->live, NULL), 1);
 	alt_context_unref(alt_node_delete_context(a, root));
 	assert_int_equal(alt_node_set_context(b, root, ALT_CONTEXT_KEEP, n, NULL), 0);
-	assert_int_equal(contexts_verify(instance_live(a), NULL), 0);
-	assert_int_equal(contexts_verify(instance_live(b), NULL), 1);
+	assert_int_equal(contexts_verify(a->live, NULL), 0);
+	assert_int_equal(contexts_verify(b->live, NULL), 1);
 	alt_context_unref(alt_node_delete_context(b, root));
 	assert_int_equal(alt_volume_set_context(a, ALT_CONTEXT_KEEP, n, NULL), 0);
-	assert_int_equal(contexts_verify(instance_live(b), NULL), 0);
+	assert_int_equal(contexts_verify(b->live, NULL), 0);
 	assert_int_equal(t_detach("A"), 0);
 	assert_int_equal(t_detach("B"), 0);
 	assert_int_equal(cleaned, 0);
