@@ -165,7 +165,9 @@ struct op_dirent {
 	uint32_t type;
 	char *name;                              /* behind the record, with no more room than it takes */
 	bool has_entry;
-	struct alt_entry entry;                  /* its memory is there only with has_entry */
+	/* Their memory is there only with has_entry. */
+	struct alt_entry entry;
+	uint64_t told;                           /* number of the node that the answer counts as looked up, or 0 */
 };
 
 struct op {

@@ -370,8 +370,10 @@ struct op_dirent *op_dirent_new(struct op *op, const struct op_dirent *of, const
 	d->next_entry = NULL;
 	d->name = (char *)d + record;
 	d->has_entry = entry;
-	if (entry)
+	if (entry) {
 		d->entry = *entry;
+		d->told = 0;
+	}
 	memcpy(d->name, name, size);
 	return d;
 }

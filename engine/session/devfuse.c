@@ -14,10 +14,8 @@
 
 int session_send(struct session *s, const struct iovec *iov, int count)
 {
-	if (s->answer) {
-		s->answer(s->answer_arg, iov, count);
-		return 0;
-	}
+	if (s->answer)
+		return s->answer(s->answer_arg, iov, count);
 	return writev(s->fd, iov, count) < 0 ? -errno : 0;
 }
 

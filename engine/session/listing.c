@@ -121,6 +121,7 @@ size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, 
 				rp = reply_begin(s, op);
 				reply_node(&rp, n);
 				node_remember(n, 1);
+				d->told = n->rec.number;
 			}
 			bare += !plus;
 			wire_dirent_put(out + used, d->name, len, d->ino, d->type, d->next, form, &d->entry, &rp);
@@ -139,16 +140,7 @@ size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, 
 
 void listing_undo(struct op *op)
 {
-	for (struct op_dirent *d = op->dirents; d; d = d->next_entry) {
-		struct alt_node *n;
-
-		if (!d->has_entry || !d->entry.attr.mode)
-			continue;
-		d->entry.data = NULL;
-		n = node_intern(op->pub.volume, &d->entry, op->pub.node->owner);
-		if (!n)
-			continue;
-		node_forget(op->pub.volume, n->rec.number, 1);
-		alt_node_unref(n);
-	}
+	for (struct op_dirent *d = op->dirents; d; d = d->next_entry)
+		if (d->has_entry && d->told)
+			node_forget(op->pub.volume, d->told, 1);
 }

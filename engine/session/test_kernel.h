@@ -36,20 +36,23 @@ struct kernel {
 	struct k_answer answers[K_ANSWERS];      /* [lock] */
 	long total, strange;     /* [lock] answers; those with a wrong length or an unknown number */
 	uint64_t unique;         /* of the last message */
+	bool refuses;            /* [lock] answers: who asked has been killed. They are kept all the same */
 };
 
-static void k_take(void *arg, const struct iovec *iov, int count)
+static int k_take(void *arg, const struct iovec *iov, int count)
 {
 	struct kernel *k = arg;
 	struct fuse_out_header h;
 	struct k_answer *a;
 	size_t size = 0;
+	bool refused;
 
 	memcpy(&h, iov[0].iov_base, sizeof(h));
 	for (int i = 0; i < count; i++)
 		size += iov[i].iov_len;
 	pthread_mutex_lock(&k->lock);
 	k->total++;
+	refused = k->refuses;
 	if (h.len != size || size < sizeof(h) || h.error > 0 || h.error <= -512 || !h.unique || h.unique >= K_ANSWERS) {
 		k->strange++;
 	} else {
@@ -68,6 +71,7 @@ static void k_take(void *arg, const struct iovec *iov, int count)
 	}
 	pthread_cond_broadcast(&k->changed);
 	pthread_mutex_unlock(&k->lock);
+	return refused ? -ENOENT : 0;
 }
 
 /* A volume of @fs ("mem") without filters; 0, or -1 after the reason is printed. */

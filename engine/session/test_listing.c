@@ -184,6 +184,25 @@ static void names_that_are_looked_up_after_each_trial_put_off_the_next(void **st
 	assert_in_range(rich(), 1, count - 1);
 }
 
+/* What the kernel did not take it does not know. */
+static void a_listing_nobody_takes_counts_no_name(void **state)
+{
+	uint64_t fh = open_dir(), number;
+	struct alt_node *n;
+
+	make(FUSE_MKNOD, dir, "a", &number);
+	n = node_get(k.volume, number);
+	assert_non_null(n);
+	assert_int_equal(list(true, fh, 2).nodes, FILES + 1);
+	assert_int_equal(n->rec.lookups, 2);
+	k.refuses = true;
+	list(true, fh, 2);
+	k.refuses = false;
+	assert_int_equal(n->rec.lookups, 2);
+	alt_node_unref(n);
+	close_dir(fh);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +210,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_looks_at_each_gets_the_rest_with_attributes, begin, end),
 		cmocka_unit_test_setup_teardown(a_name_looked_up_here_and_there_changes_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(names_that_are_looked_up_after_each_trial_put_off_the_next, begin, end),
+		cmocka_unit_test_setup_teardown(a_listing_nobody_takes_counts_no_name, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
