@@ -18,13 +18,15 @@
 #define FAILING 1
 #endif
 
-static _Atomic bool armed;       /* allocations count */
-static _Atomic long counted;     /* since the story began */
-static long first, many;         /* those that fail */
-static _Atomic long live;        /* pieces there are */
-static size_t of_size;           /* not 0: those of so many bytes fail too */
+#define UNUSED __attribute__((unused))
 
-static bool fails(size_t size)
+static UNUSED _Atomic bool armed; /* allocations count */
+static UNUSED _Atomic long counted; /* since the story began */
+static UNUSED long first, many;  /* those that fail */
+static UNUSED _Atomic long live; /* pieces there are */
+static UNUSED size_t of_size;    /* not 0: those of so many bytes fail too */
+
+static UNUSED bool fails(size_t size)
 {
 	long n = atomic_load(&armed) ? atomic_fetch_add(&counted, 1) : -1;
 
