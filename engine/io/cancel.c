@@ -84,6 +84,27 @@ void op_cancel(struct op *op)
 	cancel_unlock(op, op->pub.volume);
 }
 
+static void follow(struct alt_op *op, void *arg)
+{
+	struct op *sub = arg;
+
+	op_cancel(sub);
+	alt_op_unref(&sub->pub);
+}
+
+void op_follow(struct op *op, struct op *sub)
+{
+	alt_op_ref(&sub->pub);
+	if (alt_op_set_cancel(&op->pub, follow, sub) < 0)
+		follow(&op->pub, sub);
+}
+
+void op_followed(struct op *op, struct op *sub)
+{
+	if (alt_op_clear_cancel(&op->pub))
+		alt_op_unref(&sub->pub);
+}
+
 static bool interrupt(struct alt_volume *v, uint64_t unique, bool early)
 {
 	pthread_mutex_lock(&v->inflight_lock);

@@ -241,6 +241,12 @@ void op_dirents_take(struct op *op, struct op *more);
 void op_end(struct op *op);
 void op_begin(struct op *op);                /* enter the in-flight list */
 void op_cancel(struct op *op);               /* the caller gave up */
+/*
+ * @op is kept until @sub, yet to be run, is over: from here to op_followed(), called when @sub is done, who cancels @op cancels
+ * @sub.
+ */
+void op_follow(struct op *op, struct op *sub);
+void op_followed(struct op *op, struct op *sub);
 /* Wait for the cancel routines that are running: an operation may be over before its routine has returned to the engine. */
 void cancels_wait(struct alt_volume *v);
 /* Cancel whatever is in flight and wait for its end: after this, no module holds an operation of @v. May sleep. */

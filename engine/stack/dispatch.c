@@ -279,6 +279,7 @@ static void listed(struct op *more)
 {
 	struct op *op = more->done_arg;
 
+	op_followed(op, more);
 	if (more->pub.status < 0)
 		op->pub.status = more->pub.status;
 	op_dirents_take(op, more);
@@ -320,6 +321,7 @@ static bool view_listing(struct op *op, const struct op_frame *f)
 			break;
 		}
 		pend_begin(op);
+		op_follow(op, more);
 		stack_run(more, f->in);
 		if (!pend_keep(op, NULL))
 			return false;

@@ -51,6 +51,8 @@ static void opened(struct op *open)
 	int r = open->pub.status;
 	struct need need;
 
+	if (!op->keep_node)
+		op_followed(op, open);
 	lacks(op, &need);
 	if (!r) {
 		*need.file = open->pub.file;
@@ -83,6 +85,8 @@ int stack_share(struct op *op)
 		open->rq.params.flags = writes ? O_WRONLY | (need.flags & SHARE_FLAGS) : O_RDONLY;
 		open->done = opened;
 		open->done_arg = op;
+		if (!op->keep_node) /* which others have open */
+			op_follow(op, open);
 		stack_run(open, NULL);
 		return 1;
 	}

@@ -312,6 +312,42 @@ static void what_follows_hidden_entries_is_awaited_on_no_thread(void **state)
 	pthread_join(thread, NULL);
 }
 
+static void list_cancelled(struct alt_op *op, void *arg)
+{
+	alt_op_complete(op, -EINTR);
+}
+
+static int list_park_later(struct alt_op *op)
+{
+	if (!op->p->offset)
+		return TFS_PASS;
+	return alt_op_set_cancel(op, list_cancelled, NULL) < 0 ? -EINTR : ALT_PENDING;
+}
+
+static void a_caller_that_gives_up_is_told_of_behind_hidden_entries_too(void **state)
+{
+	struct t_call c = { 0 };
+	struct alt_file *dir;
+	struct op *op;
+
+	assert_int_equal(t_run(&c, t_op(ALT_OP_OPENDIR, t_lookup(1, "D"), NULL)), 0);
+	dir = c.file;
+	tfs.on[ALT_OP_READDIR] = list_park_later;
+	for (int early = 0; early < 2; early++) {
+		op = t_file_op(ALT_OP_READDIR, dir);
+		op->rq.params.size = 4096;
+		c = (struct t_call){ 0 };
+		if (early)
+			op_interrupt_early(t_volume, op->rq.unique);
+		t_go(&c, op);
+		if (!early)
+			assert_true(op_interrupt(t_volume, c.unique));
+		assert_int_equal(t_wait(&c), -EINTR);
+	}
+	c = (struct t_call){ 0 };
+	assert_int_equal(t_run(&c, t_file_op(ALT_OP_RELEASEDIR, dir)), 0);
+}
+
 static int list_fail_later(struct alt_op *op)
 {
 	return op->p->offset ? -EIO : TFS_PASS;
@@ -425,6 +461,7 @@ int main(void)
 		case_capitals(the_dots_are_no_entries),
 		case_capitals(a_page_of_hidden_entries_is_not_the_end),
 		case_capitals(what_follows_hidden_entries_is_awaited_on_no_thread),
+		case_capitals(a_caller_that_gives_up_is_told_of_behind_hidden_entries_too),
 		case_capitals(an_error_behind_hidden_entries_is_an_error),
 		case_capitals(names_are_translated_for_those_below),
 		case_capitals(a_name_that_is_refused_does_not_go_down),
