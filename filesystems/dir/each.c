@@ -36,7 +36,8 @@
 #define RENEW_MS 60000           /* not more often for want of marks */
 
 static const uint64_t events_of_file = EVENTS_SELF | FAN_DELETE_SELF;
-static const uint64_t events_of_directory = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ATTRIB | FAN_DELETE_SELF | FAN_ONDIR;
+static const uint64_t events_of_directory = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ATTRIB | FAN_MOVE_SELF |
+	FAN_DELETE_SELF | FAN_ONDIR;
 
 struct handle {
 	uint8_t size;                /* of its bytes */

@@ -39,7 +39,7 @@ static void told_parse(struct dir_watch *w, const struct fanotify_event_metadata
 
 		switch (info->hdr.info_type) {
 		case FAN_EVENT_INFO_TYPE_FID:
-			if (m->mask & (EVENTS_SELF | FAN_DELETE_SELF))
+			if (m->mask & (EVENTS_SELF | FAN_DELETE_SELF | FAN_RENAME))
 				t->has_self = w->way->key(w, h, &t->self);
 			if (m->mask & FAN_DELETE && !(m->mask & FAN_ONDIR))
 				t->gone = w->way->gone(w, h);
@@ -81,14 +81,15 @@ static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata
 	told_parse(w, m, &t);
 	if (m->mask & FAN_RENAME && t.has_dir && t.has_new) {
 		alt_notify_rename(w->alt, t.dir, t.name, t.new_dir, t.new_name);
-		return;
-	}
-	if (m->mask & (FAN_CREATE | FAN_DELETE | FAN_RENAME)) {
+	} else if (m->mask & (FAN_CREATE | FAN_DELETE | FAN_RENAME)) {
 		if (t.has_dir && !is_itself(t.name))
 			(t.gone ? alt_notify_delete : alt_notify_entry)(w->alt, t.dir, t.name);
 		if (t.has_new)
 			alt_notify_entry(w->alt, t.new_dir, t.new_name);
 	}
+	/* Its time of change is another, also for who knows it by another of its names. */
+	if (m->mask & FAN_RENAME && t.has_self)
+		alt_notify_node(w->alt, t.self, false);
 	if (m->mask & EVENTS_SELF) {
 		if (t.has_self)
 			alt_notify_node(w->alt, t.self, m->mask & (FAN_MODIFY | FAN_CLOSE_WRITE));

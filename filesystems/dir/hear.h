@@ -13,7 +13,7 @@
 #include <sys/fanotify.h>
 
 #define EVENTS_SIZE 65536u
-#define EVENTS_SELF (FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE)
+#define EVENTS_SELF (FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE | FAN_MOVE_SELF)
 
 struct dir_watch;
 

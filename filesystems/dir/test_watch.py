@@ -118,7 +118,7 @@ def test_an_ordinary_user_hears_the_same(tmp_path):
     done = fixtures.tests_as_user(tmp_path, "filesystems/dir/test_watch.py")
     print(done.stdout, done.stderr)
     assert done.returncode == 0
-    assert done.stdout.count("PASSED ") >= len(CHANGES) + 9
+    assert done.stdout.count("PASSED ") >= len(CHANGES) + 11
     for line in done.stdout.splitlines():
         assert not line.startswith("SKIPPED") or line.endswith("only root may do this"), line
 
@@ -131,6 +131,36 @@ def test_a_change_below_is_seen(pair, change):
     change(tree)
     took = max(until(lambda: look(volume.mnt / name), look(tree / name)) for name in NAMES if not is_fifo(tree / name))
     print(f"seen after {took * 1000:.2f} ms")
+
+
+def changed(path):
+    st = os.stat(path)          # no more: a read would make the kernel ask anew
+    return st.st_nlink, st.st_ctime_ns
+
+
+@pytest.mark.parametrize("where", ["beside", "where nobody looked"])
+def test_another_name_of_a_file_is_renamed(pair, where):
+    """The file's time of change is told by each of its names; that one was never asked for above."""
+    volume, tree = pair
+    (tree / "far").mkdir()
+    other = tree / ("." if where == "beside" else "far") / "other"
+    os.link(tree / "file", other)
+    until(lambda: changed(volume.mnt / "file"), changed(tree / "file"))
+    for n in range(20):
+        other = other.rename(f"{other}{n}")
+        until(lambda: changed(volume.mnt / "file"), changed(tree / "file"))
+
+
+@ROOT_ALONE
+def test_a_directory_that_left_for_where_nobody_looked_is_renamed(pair):
+    volume, tree = pair
+    (tree / "far").mkdir()
+    held = os.open(volume.mnt / "dir", os.O_PATH)
+    away = (tree / "dir").rename(tree / "far" / "dir")
+    for n in range(20):
+        until(lambda: changed(f"/proc/self/fd/{held}"), changed(away))
+        away = away.rename(f"{away}{n}")
+    os.close(held)
 
 
 def is_fifo(path):

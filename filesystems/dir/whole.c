@@ -20,7 +20,8 @@
 #define MOVED 1024u              /* directories that were renamed last */
 #define HANDLE_SIZE 48u          /* a longer one is looked at each time */
 
-static const uint64_t events_wanted = FAN_CREATE | FAN_DELETE | FAN_RENAME | EVENTS_SELF | FAN_ONDIR;
+/* What moves is told by FAN_RENAME. */
+static const uint64_t events_wanted = FAN_CREATE | FAN_DELETE | FAN_RENAME | (EVENTS_SELF & ~FAN_MOVE_SELF) | FAN_ONDIR;
 
 struct handle_known {
 	unsigned size;               /* of the handle's bytes; 0: empty */
