@@ -228,7 +228,19 @@ void alt_notify_delete(struct alt_volume *v, struct alt_key parent, const char *
 	entry_notify(v, parent, name, true);
 }
 
-void alt_notify_rename(struct alt_volume *v, struct alt_key from, const char *name, struct alt_key to, const char *new_name)
+/* Whether the name is, here, one of what moved. By now another may have it, put there through the volume. */
+static bool is_moved(struct alt_node *dir, const char *name, const struct alt_key *moved)
+{
+	struct alt_node *child = moved ? node_child(dir, name) : NULL;
+	bool is = !child || (child->rec.key.id == moved->id && child->rec.key.dev == moved->dev);
+
+	if (child)
+		alt_node_unref(child);
+	return is;
+}
+
+void alt_notify_rename(struct alt_volume *v, struct alt_key from, const char *name, struct alt_key to, const char *new_name,
+		       const struct alt_key *moved)
 {
 	struct alt_node *old[SAME_KEY], *new[SAME_KEY];
 	unsigned olds = node_find(v, from, old, SAME_KEY), news = node_find(v, to, new, SAME_KEY);
@@ -237,10 +249,13 @@ void alt_notify_rename(struct alt_volume *v, struct alt_key from, const char *na
 		entry_tell(old[i], name, false);
 	for (unsigned i = 0; i < news; i++)
 		entry_tell(new[i], new_name, false);
-	if (olds && news)
-		node_name_move(old[0], name, new[0], new_name, false);
-	else if (olds)
-		node_name_unbind(old[0], name);
+	/* What moved and has no name here is found by its new one when it is asked for. */
+	if (olds && is_moved(old[0], name, moved)) {
+		if (news)
+			node_name_move(old[0], name, new[0], new_name, false);
+		else
+			node_name_unbind(old[0], name);
+	}
 	while (olds)
 		alt_node_unref(old[--olds]);
 	while (news)

@@ -222,6 +222,23 @@ static void the_end_of_a_file_is_not_told_of_a_directory(void **state)
 	assert_int_equal(n->child, alt_node_number(dir));
 }
 
+/* The event of a rename comes late: by then another file has the name, which keeps it. */
+static void what_moved_away_takes_no_other_along(void **state)
+{
+	struct alt_key root = alt_node_key(v->root), moved;
+	struct alt_node *away = file_in(v->root, "name", 2), *later = file_in(v->root, "other", 3);
+
+	moved = alt_node_key(away);
+	assert_int_equal(node_name_move(v->root, "other", v->root, "name", false), 0);
+	alt_notify_rename(v, root, "name", root, "new", &moved);
+	expect_path(later, "/name");
+	moved = alt_node_key(later);
+	alt_notify_rename(v, root, "name", root, "new", &moved);
+	expect_path(later, "/new");
+	alt_notify_rename(v, root, "new", root, "newer", NULL);
+	expect_path(later, "/newer");
+}
+
 static void a_name_that_goes_to_another_leaves_the_first(void **state)
 {
 	struct alt_node *f = file_in(v->root, "name", 2), *g = file_in(v->root, "name", 3);
@@ -797,6 +814,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test_case(a_path_is_the_names_up_to_the_root),
+		test_case(what_moved_away_takes_no_other_along),
 		test_case(nothing_stands_below_itself),
 		test_case(a_directory_that_was_moved_unseen_loses_its_old_name),
 		test_case(a_path_fits_to_the_byte_or_is_too_long),

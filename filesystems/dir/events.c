@@ -80,7 +80,7 @@ static void event_tell(struct dir_watch *w, const struct fanotify_event_metadata
 
 	told_parse(w, m, &t);
 	if (m->mask & FAN_RENAME && t.has_dir && t.has_new) {
-		alt_notify_rename(w->alt, t.dir, t.name, t.new_dir, t.new_name);
+		alt_notify_rename(w->alt, t.dir, t.name, t.new_dir, t.new_name, t.has_self ? &t.self : NULL);
 	} else if (m->mask & (FAN_CREATE | FAN_DELETE | FAN_RENAME)) {
 		if (t.has_dir && !is_itself(t.name))
 			(t.gone ? alt_notify_delete : alt_notify_entry)(w->alt, t.dir, t.name);

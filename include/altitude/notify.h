@@ -18,8 +18,12 @@ void alt_notify_entry(struct alt_volume *volume, struct alt_key parent, const ch
  * (inotify(7), IN_DELETE_SELF). Not for directories, and not while the file has another name.
  */
 void alt_notify_delete(struct alt_volume *volume, struct alt_key parent, const char *name);
-/** An entry moved: what is inside it stays reachable by its new path. */
-void alt_notify_rename(struct alt_volume *volume, struct alt_key from, const char *name, struct alt_key to, const char *new_name);
+/**
+ * An entry moved: what is inside it stays reachable by its new path.
+ * @moved  what it was, so that what has the name through the volume since then keeps it; NULL: not known
+ */
+void alt_notify_rename(struct alt_volume *volume, struct alt_key from, const char *name, struct alt_key to, const char *new_name,
+		       const struct alt_key *moved);
 /** Changes were missed: everything is to be asked for again. */
 void alt_notify_lost(struct alt_volume *volume);
 
