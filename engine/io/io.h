@@ -139,6 +139,7 @@ struct alt_volume {
 	struct workers *workers;
 
 	_Atomic uint64_t counts[ALT_OP_COUNT];   /* operations taken */
+	_Atomic uint64_t strangers;              /* notices of what is no node */
 	_Atomic uint64_t moves_begun, moves_over; /* RENAME: handed to the owner; names have followed */
 };
 
@@ -207,6 +208,7 @@ struct op {
 	bool opened;                             /* the owner opened r.file: who does not hand it on releases it */
 	_Atomic uint64_t deadline_ms;            /* monotonic; 0: none */
 
+	uint64_t strangers;                      /* the volume's when it began */
 	struct op_dirent *dirents, **dirents_tail; /* in the memory of the operation */
 	char *dirents_room, *dirents_room_end;   /* of that, what is left for more */
 	size_t dirents_size;                     /* bytes the kernel's buffer would need */
@@ -272,14 +274,26 @@ struct notice {
 	uint64_t number;                         /* the node; of an entry, the parent */
 	uint64_t child;                          /* ENTRY, DELETE: what had the name, 0: nothing that is known */
 	bool data;                               /* NODE, ALL: pages too, else attributes only */
+	unsigned tries;                          /* NODE: the kernel did not know it yet */
+	uint64_t due_ms;                         /* monotonic; when to try again */
 	char name[];
 };
+/*
+ * Answer @e of a node that became one just now: when a notice of it came since the operation began, as of what was none, its
+ * attributes are not to be remembered.
+ */
+void notices_missed(const struct op *op, struct alt_entry *e);
 int notices_start(struct alt_volume *v);
 void notices_stop(struct alt_volume *v);         /* notices_take() answers NULL from here on */
 void notices_free(struct alt_volume *v);
 void notices_listen(struct alt_volume *v);    /* notices are kept from here on */
 /* Waits; NULL at the end. Called again when the kernel has been told: until then the notice is there. */
 struct notice *notices_take(struct alt_volume *v);
+/*
+ * The kernel does not know a node that it was told of: the answer which brings it may be on its way, with what was right before.
+ * It is told again, later each time, for as long as there is such a node.
+ */
+void notices_again(struct alt_volume *v, uint64_t number, bool data, unsigned tries);
 /* What had a name of which the kernel is yet to be told: numbers, some 0. How many, @most of them at most. */
 unsigned notices_left(struct alt_volume *v, uint64_t parent, const char *name, uint64_t ret[], unsigned most);
 void notice_all(struct alt_volume *v, bool data);

@@ -12,12 +12,15 @@
 #include <sys/stat.h>
 
 #define NOTICES_MAX 65536
+#define STRANGERS 64u            /* keys that were told of last and are no node's */
 #define SAME_KEY 4u              /* nodes of one key: the one there is, and those of the past that are still known */
 
 struct notices {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct notice *first, **last;    /* [lock] */
+	struct alt_key strangers[STRANGERS]; /* [lock] the volume's counts them */
+	struct notice *later;            /* [lock] to be told again */
 	struct notice *told;             /* [lock] taken: the kernel may not know yet */
 	uint32_t count;                  /* [lock] */
 	bool all, all_data;              /* [lock] all is to be forgotten */
@@ -63,6 +66,10 @@ void notices_free(struct alt_volume *v)
 	if (!v->notices)
 		return;
 	clear_locked(v->notices);
+	for (struct notice *n = v->notices->later, *next; n; n = next) {
+		next = n->next;
+		free(n);
+	}
 	free(v->notices->told);
 	pthread_cond_destroy(&v->notices->changed);
 	pthread_mutex_destroy(&v->notices->lock);
@@ -86,6 +93,14 @@ void notice_all(struct alt_volume *v, bool data)
 	pthread_mutex_unlock(&v->notices->lock);
 }
 
+static void append_locked(struct notices *q, struct notice *n)
+{
+	n->next = NULL;
+	*q->last = n;
+	q->last = &n->next;
+	q->count++;
+}
+
 /* What it says, and a @name to copy or NULL. */
 static void notice_add(struct alt_volume *v, const struct notice *what, const char *name)
 {
@@ -105,9 +120,7 @@ static void notice_add(struct alt_volume *v, const struct notice *what, const ch
 		clear_locked(q);
 		all_locked(q, true);
 	} else {
-		*q->last = n;
-		q->last = &n->next;
-		q->count++;
+		append_locked(q, n);
 		pthread_cond_signal(&q->changed);
 	}
 	pthread_mutex_unlock(&q->lock);
@@ -120,6 +133,58 @@ void notices_listen(struct alt_volume *v)
 	pthread_mutex_unlock(&v->notices->lock);
 }
 
+void notices_again(struct alt_volume *v, uint64_t number, bool data, unsigned tries)
+{
+	struct notices *q = v->notices;
+	struct alt_node *node = node_get(v, number);
+	struct notice *n = node ? malloc(sizeof *n + 1) : NULL;
+
+	if (n) {
+		*n = (struct notice){ .kind = NOTICE_NODE, .number = number, .data = data, .tries = tries + 1,
+				      .due_ms = now_ms() + (1u << (tries < 10 ? tries : 10)) };
+		n->name[0] = '\0';
+		pthread_mutex_lock(&q->lock);
+		n->next = q->later;
+		q->later = n;
+		pthread_mutex_unlock(&q->lock);
+	} else if (node) {
+		notice_all(v, data);
+	}
+	alt_node_unref(node);
+}
+
+/* What is due is to be told now; until when the others wait, or 0. */
+static uint64_t due_locked(struct notices *q)
+{
+	uint64_t now = q->later ? now_ms() : 0, next = 0;
+
+	for (struct notice **at = &q->later, *n; (n = *at);) {
+		if (n->due_ms <= now) {
+			*at = n->next;
+			append_locked(q, n);
+			continue;
+		}
+		if (!next || n->due_ms < next)
+			next = n->due_ms;
+		at = &n->next;
+	}
+	return next;
+}
+
+static void wait_locked(struct notices *q)
+{
+	uint64_t next;
+	struct timespec until;
+
+	while (next = due_locked(q), !q->stopping && !q->all && !q->first) {
+		until = (struct timespec){ .tv_sec = next / 1000, .tv_nsec = next % 1000 * 1000000 };
+		if (next)
+			pthread_cond_clockwait(&q->changed, &q->lock, CLOCK_MONOTONIC, &until);
+		else
+			pthread_cond_wait(&q->changed, &q->lock);
+	}
+}
+
 struct notice *notices_take(struct alt_volume *v)
 {
 	struct notices *q = v->notices;
@@ -128,8 +193,7 @@ struct notice *notices_take(struct alt_volume *v)
 	pthread_mutex_lock(&q->lock);
 	free(q->told);
 	q->told = NULL;
-	while (!q->stopping && !q->all && !q->first)
-		pthread_cond_wait(&q->changed, &q->lock);
+	wait_locked(q);
 	if (q->stopping) {
 		q->listening = false;
 	} else if (q->all) {
@@ -176,11 +240,47 @@ static void node_tell(const struct alt_node *n, bool data)
 	notice_add(n->volume, &(struct notice){ .kind = NOTICE_NODE, .number = n->rec.number, .data = data }, NULL);
 }
 
+static bool key_same(struct alt_key a, struct alt_key b)
+{
+	return a.id == b.id && a.dev == b.dev;
+}
+
+static void stranger_note(struct alt_volume *v, struct alt_key key)
+{
+	pthread_mutex_lock(&v->notices->lock);
+	v->notices->strangers[atomic_load(&v->strangers) % STRANGERS] = key;
+	atomic_fetch_add(&v->strangers, 1);
+	pthread_mutex_unlock(&v->notices->lock);
+}
+
+void notices_missed(const struct op *op, struct alt_entry *e)
+{
+	struct alt_volume *v = op->pub.volume;
+	uint64_t now;
+	bool missed;
+
+	if (atomic_load(&v->strangers) == op->strangers)
+		return;
+	pthread_mutex_lock(&v->notices->lock);
+	now = atomic_load(&v->strangers);
+	missed = now - op->strangers > STRANGERS;
+	for (uint64_t i = op->strangers; i < now && !missed; i++)
+		missed = key_same(v->notices->strangers[i % STRANGERS], e->key);
+	pthread_mutex_unlock(&v->notices->lock);
+	if (missed)
+		e->attr_ttl_ms = ALT_TTL_NONE;
+}
+
 void alt_notify_node(struct alt_volume *v, struct alt_key key, bool data)
 {
 	struct alt_node *of[SAME_KEY];
 	unsigned count = node_find(v, key, of, SAME_KEY);
 
+	/* It may become one just now. Who makes it so looks at the number afterwards; who did so before is found. */
+	if (!count) {
+		stranger_note(v, key);
+		count = node_find(v, key, of, SAME_KEY);
+	}
 	for (unsigned i = 0; i < count; i++) {
 		node_tell(of[i], data);
 		alt_node_unref(of[i]);
@@ -232,7 +332,7 @@ void alt_notify_delete(struct alt_volume *v, struct alt_key parent, const char *
 static bool is_moved(struct alt_node *dir, const char *name, const struct alt_key *moved)
 {
 	struct alt_node *child = moved ? node_child(dir, name) : NULL;
-	bool is = !child || (child->rec.key.id == moved->id && child->rec.key.dev == moved->dev);
+	bool is = !child || key_same(child->rec.key, *moved);
 
 	if (child)
 		alt_node_unref(child);

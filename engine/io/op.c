@@ -202,6 +202,7 @@ void op_begin(struct op *op)
 {
 	struct alt_volume *v = op->pub.volume;
 
+	op->strangers = atomic_load(&v->strangers);
 	if (v->timeout_ms && op->unique)
 		atomic_store(&op->deadline_ms, now_ms() + v->timeout_ms);
 	pthread_mutex_lock(&v->inflight_lock);
@@ -280,6 +281,7 @@ static int entry_settle(struct op *op, const struct alt_params *p)
 	if (!n)
 		return -ENOMEM;
 	pub->r.node = n;
+	notices_missed(op, &pub->r.entry);
 	if (pub->code != ALT_OP_TMPFILE)
 		r = node_name_bind(pub->node, p->name, n);
 	/* A circle: names we remember are older than the file system's. The kernel asks for each of the path again. */

@@ -222,6 +222,56 @@ static void the_end_of_a_file_is_not_told_of_a_directory(void **state)
 	assert_int_equal(n->child, alt_node_number(dir));
 }
 
+/* An answer brings a node that was changed after it was looked at: the change was told of what was no node then. */
+static void what_changed_before_it_became_a_node_is_not_remembered(void **state)
+{
+	struct alt_node *old = file_in(v->root, "old", 2);
+	struct op op = { .pub.volume = v, .strangers = atomic_load(&v->strangers) };
+	struct alt_entry e = { .attr_ttl_ms = ALT_TTL_DEFAULT };
+
+	alt_notify_node(v, alt_node_key(old), false);
+	notices_missed(&op, &e);
+	assert_int_equal(e.attr_ttl_ms, ALT_TTL_DEFAULT);
+	e.key.id = 3;
+	for (uint64_t id = 4; id < 60; id++)
+		alt_notify_node(v, (struct alt_key){ .id = id }, false);
+	notices_missed(&op, &e);
+	assert_int_equal(e.attr_ttl_ms, ALT_TTL_DEFAULT);
+	alt_notify_node(v, e.key, false);
+	notices_missed(&op, &e);
+	assert_int_equal(e.attr_ttl_ms, ALT_TTL_NONE);
+	e.attr_ttl_ms = ALT_TTL_DEFAULT;
+	for (uint64_t id = 100; id < 200; id++)     /* more than are kept: it may be one of them */
+		alt_notify_node(v, (struct alt_key){ .id = id }, false);
+	notices_missed(&op, &e);
+	assert_int_equal(e.attr_ttl_ms, ALT_TTL_NONE);
+}
+
+/* And one whose answer is on its way when the kernel is told. */
+static void what_the_kernel_does_not_know_yet_is_told_again(void **state)
+{
+	struct alt_node *file = file_in(v->root, "file", 2);
+	struct notice *n;
+
+	notices_listen(v);
+	notices_again(v, alt_node_number(file), true, 0);
+	for (unsigned tries = 1; tries < 5; tries++) {
+		n = notices_take(v);
+		assert_int_equal(n->kind, NOTICE_NODE);
+		assert_int_equal(n->number, alt_node_number(file));
+		assert_true(n->data);
+		assert_int_equal(n->tries, tries);
+		notices_again(v, n->number, n->data, n->tries);
+	}
+	node_forget(v, alt_node_number(file), 1);
+	n = notices_take(v);
+	notices_again(v, n->number, n->data, n->tries);
+	notice_all(v, false);
+	assert_int_equal(notices_take(v)->kind, NOTICE_ALL);
+	notices_again(v, alt_node_number(v->root), false, 0);
+	assert_int_equal(notices_take(v)->number, alt_node_number(v->root));
+}
+
 /* The event of a rename comes late: by then another file has the name, which keeps it. */
 static void what_moved_away_takes_no_other_along(void **state)
 {
@@ -815,6 +865,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		test_case(a_path_is_the_names_up_to_the_root),
 		test_case(what_moved_away_takes_no_other_along),
+		test_case(what_changed_before_it_became_a_node_is_not_remembered),
+		test_case(what_the_kernel_does_not_know_yet_is_told_again),
 		test_case(nothing_stands_below_itself),
 		test_case(a_directory_that_was_moved_unseen_loses_its_old_name),
 		test_case(a_path_fits_to_the_byte_or_is_too_long),

@@ -96,6 +96,7 @@ static struct alt_node *dirent_node(struct op *op, struct op_dirent *d)
 		return NULL;
 	n = node_intern(op->pub.volume, &d->entry, op->pub.node->owner);
 	d->entry.data = NULL;
+	notices_missed(op, &d->entry);
 	if (n && node_name_bind(op->pub.node, d->name, n) < 0) {
 		alt_node_unref(n);
 		n = NULL;

@@ -9,19 +9,20 @@
  */
 #include "session/internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define AGAIN_US 10000u          /* without memory */
 
-static void node_tell(struct session *s, uint64_t number, bool data)
+static void node_tell(struct session *s, uint64_t number, bool data, unsigned tries)
 {
 	char out[WIRE_FIXED_MAX + 256];
 	struct iovec iov = { out, wire_notify_inode(number, data ? 0 : -1, 0, out) };
 
-	if (number != IO_ROOT_ID || atomic_load(&s->entered))
-		session_send(s, &iov, 1);
+	if ((number != IO_ROOT_ID || atomic_load(&s->entered)) && session_send(s, &iov, 1) == -ENOENT)
+		notices_again(s->volume, number, data, tries);
 }
 
 static void entry_tell(struct session *s, uint64_t parent, const char *name)
@@ -63,10 +64,10 @@ static void send_all(struct session *s, bool data)
 		session_send(s, &iov, 1);
 	else
 		send_names(s);
-	node_tell(s, IO_ROOT_ID, data);
+	node_tell(s, IO_ROOT_ID, data, 0);
 	for (uint32_t i = 0; node_at(s->volume, i, &number); i++)
 		if (number)
-			node_tell(s, number, data);
+			node_tell(s, number, data, 0);
 }
 
 /* The kernel forgets the name in any case, and takes back the link count of @child when that is what had it. */
@@ -90,7 +91,7 @@ static void *notifier_main(void *arg)
 		else if (n->kind == NOTICE_DELETE)
 			tell_delete(s, n);
 		else if (n->kind == NOTICE_NODE)
-			node_tell(s, n->number, n->data);
+			node_tell(s, n->number, n->data, n->tries);
 		else
 			send_all(s, n->data);
 	}
