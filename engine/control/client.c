@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,15 @@ static json_t *ask_path(const char *path, json_t *request, char **silent)
 	return out;
 }
 
+/* Of a server that was killed before it listened. */
+static void leftover_clean(const char *path, const char *name)
+{
+	pid_t pid = atoi(name);
+
+	if (pid > 0 && kill(pid, 0) < 0 && errno == ESRCH)
+		unlink(path);
+}
+
 static int each_socket(bool (*fn)(const char *path, void *arg), void *arg, struct alt_error *err)
 {
 	char dir[96], path[PATH_MAX];
@@ -106,6 +116,8 @@ static int each_socket(bool (*fn)(const char *path, void *arg), void *arg, struc
 		snprintf(path, sizeof path, "%s/%s", dir, names[i]->d_name);
 		if (on && dot && !strcmp(dot, ".sock"))
 			on = fn(path, arg);
+		else if (dot && !strcmp(dot, ".new"))
+			leftover_clean(path, names[i]->d_name);
 		free(names[i]);
 	}
 	if (n >= 0)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -49,6 +50,19 @@ def test_the_runtime_directory_and_its_sockets_are_the_owners(place):
     place.mount()
     status = os.stat(place.runtime)
     assert (status.st_uid, status.st_mode & 0o777) == (os.geteuid(), 0o700)
+
+
+def test_what_a_killed_server_left_is_cleaned_away(place):
+    """Before it listens its socket has another name; that of one who is just beginning stays."""
+    place.mount()
+    done = subprocess.Popen(["true"])
+    done.wait()
+    left, begun = (place.runtime / f"{pid}.new" for pid in (done.pid, os.getpid()))
+    for path in (left, begun):
+        path.touch()
+    place.cli("volumes")
+    assert begun.exists() and not left.exists()
+    begun.unlink()
 
 
 def test_another_user_does_not_reach_the_socket(place):
