@@ -5,20 +5,12 @@ import os
 import pathlib
 import signal
 import sys
-import tempfile
 import threading
-import zlib
 
 import pytest
 
 HANGS_AFTER = 6000 if os.environ.get("ALTITUDE_LONG") else 600   # seconds
 os.environ["ALTITUDE_TESTS"] = str(os.getpid())
-
-# pytest closes its directory to other users each time it starts, which is in the way of another checkout's tests. The name is
-# short: that of a socket below it may have 107 bytes.
-_room = pathlib.Path(tempfile.gettempdir(), f"alt{zlib.crc32(b'%d %s' % (os.geteuid(), __file__.encode())):08x}")
-_room.mkdir(exist_ok=True)
-os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_room))
 
 
 def _load(name, file):

@@ -44,8 +44,9 @@ def forget_all(mnt):
 # Names
 
 
-def test_each_kind_of_node_is_what_it_was_made_as(mnt):
-    os.umask(0)
+def test_each_kind_of_node_is_what_it_was_made_as(mnt, request):
+    before = os.umask(0)
+    request.addfinalizer(lambda: os.umask(before))
     (mnt / "f").touch(0o640)
     (mnt / "d").mkdir(0o711)
     os.symlink("f", mnt / "s")
