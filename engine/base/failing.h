@@ -24,13 +24,16 @@ static UNUSED _Atomic bool armed; /* allocations count */
 static UNUSED _Atomic long counted; /* since the story began */
 static UNUSED long first, many;  /* those that fail */
 static UNUSED _Atomic long live; /* pieces there are */
-static UNUSED size_t of_size;    /* not 0: those of so many bytes fail too */
+static UNUSED _Atomic size_t of_size; /* not 0: those of so many bytes fail too */
+static UNUSED _Atomic long refused; /* how many have failed */
 
 static UNUSED bool fails(size_t size)
 {
 	long n = atomic_load(&armed) ? atomic_fetch_add(&counted, 1) : -1;
+	bool is = (n >= first && n < first + many) || (size && size == atomic_load(&of_size));
 
-	return (n >= first && n < first + many) || (of_size && size == of_size);
+	atomic_fetch_add(&refused, is);
+	return is;
 }
 
 #if FAILING

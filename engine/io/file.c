@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/slot.h"
 
-#include <poll.h>
 
 struct alt_file *file_new(struct alt_node *n, uint32_t flags)
 {
@@ -60,10 +59,8 @@ static void released(struct op *op)
 /* Nobody is there to be told of a failure, and the owner would keep what it holds for ever: memory is waited for. */
 struct op *op_release(struct alt_file *f, uint32_t flags)
 {
-	struct op *op;
+	struct op *op = op_new_surely(f->node->volume);
 
-	while (!(op = op_new(f->node->volume)))
-		poll(NULL, 0, 1);
 	op->pub.code = f->directory ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
 	op->pub.flags = flags;
 	op->pub.node = f->node;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,15 @@ struct op *op_new(struct alt_volume *v)
 	op->backing_fd = -1;
 	op->dirents_tail = &op->dirents;
 	atomic_init(&op->refs, 1);
+	return op;
+}
+
+struct op *op_new_surely(struct alt_volume *v)
+{
+	struct op *op;
+
+	while (!(op = op_new(v)))
+		poll(NULL, 0, 1);
 	return op;
 }
 

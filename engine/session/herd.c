@@ -128,8 +128,10 @@ static int take(struct session *s, int slot, struct op **op, void **message)
 		*message = malloc(IO_MESSAGE_MAX);
 	if (!*op)
 		*op = op_new(s->volume);
-	if (!*op || !*message)
+	if (!*op || !*message) {
+		poll(NULL, 0, 1); /* what there is to read waits as well */
 		return 0;
+	}
 	n = read(s->fd, *message, IO_MESSAGE_MAX);
 	if (n < 0)
 		return errno == ENODEV || errno == ECONNABORTED || errno == EBADF ? -1 : 0;

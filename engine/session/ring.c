@@ -181,10 +181,11 @@ static void entry_serve(struct entry *e)
 	e->since_ms = now_ms();
 	r->out++;
 	if (!atomic_load(&s->stopping)) {
-		if (!r->message)
-			r->message = malloc(IO_MESSAGE_MAX);
-		op = op_new(s->volume);
-		len = op && r->message ? entry_gather(e, r->message) : -ENOMEM;
+		/* A RELEASE that was refused would leave its file open. Memory is waited for, as before /dev/fuse is read. */
+		while (!r->message && !(r->message = malloc(IO_MESSAGE_MAX)))
+			poll(NULL, 0, 1);
+		op = op_new_surely(s->volume);
+		len = entry_gather(e, r->message);
 	}
 	if (len < 0) {
 		if (op)

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -329,15 +330,10 @@ int session_loopback(struct alt_volume *v, session_answer_fn *answer, void *arg,
 
 void session_give(struct session *s, const void *message, size_t len)
 {
-	struct op *op = op_new(s->volume);
+	struct op *op = op_new_surely(s->volume);
 
-	if (!op)
-		return;
-	op->message = malloc(len + 1);
-	if (!op->message) {
-		alt_op_unref(&op->pub);
-		return;
-	}
+	while (!(op->message = malloc(len + 1)))
+		poll(NULL, 0, 1);
 	memcpy(op->message, message, len);
 	serve(s, op, len);
 }

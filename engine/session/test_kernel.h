@@ -61,9 +61,8 @@ static int k_take(void *arg, const struct iovec *iov, int count)
 		a->error = h.error;
 		a->size = size - sizeof(h);
 		free(a->body);
-		a->body = malloc(a->size + 1);
-		if (!a->body)
-			abort();
+		while (!(a->body = malloc(a->size + 1))) /* ours does not fail, where tests make the server's */
+			;
 		size = iov[0].iov_len - sizeof(h);
 		memcpy(a->body, (char *)iov[0].iov_base + sizeof(h), size);
 		if (count > 1)
@@ -124,10 +123,10 @@ K_FN uint64_t k_send(struct kernel *k, uint32_t opcode, uint64_t node, const voi
 {
 	struct fuse_in_header h = { .len = (uint32_t)(sizeof(h) + a_size + b_size), .opcode = opcode, .unique = ++k->unique,
 				    .nodeid = node, .pid = (uint32_t)getpid() };
-	char *message = malloc(h.len);
+	char *message;
 
-	if (!message)
-		abort();
+	while (!(message = malloc(h.len)))
+		;
 	memcpy(message, &h, sizeof(h));
 	if (a_size)
 		memcpy(message + sizeof(h), a, a_size);

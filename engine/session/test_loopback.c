@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -377,6 +378,29 @@ static void a_listing_without_memory_is_an_error_and_not_the_end(void **state)
 	assert_int_equal(k_wait(&k, send_fixed(RELEASEDIR, 1, fuse_release_in, .fh = fh)), 0);
 }
 
+/* Nobody would close the file any more. In rows too: who asks again is refused again. */
+static void a_release_and_a_forget_are_served_whatever_allocation_fails(void **state)
+{
+	struct made f;
+
+	if (!FAILING)
+		skip();
+	init();
+	for (many = 1; many < 5; many += 3)
+		for (first = 0, counted = LONG_MAX; counted > first; first++) {
+			f = create(1, "file");
+			counted = 0;
+			armed = true;
+			release(f);
+			send_fixed(FORGET, f.node, fuse_forget_in, .nlookup = 1);
+			armed = false;
+			assert_int_equal(files(), 0);
+			assert_int_equal(k_wait(&k, send_name(UNLINK, 1, "file")), 0);
+			assert_int_equal(nodes(), 1);
+		}
+	assert_true(first > 4);
+}
+
 #define over_mem(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -393,6 +417,7 @@ int main(void)
 		over_mem(an_interrupt_that_comes_too_late_changes_nothing),
 		over_mem(the_end_cancels_what_is_pended_and_releases_what_is_open),
 		over_mem(a_listing_without_memory_is_an_error_and_not_the_end),
+		over_mem(a_release_and_a_forget_are_served_whatever_allocation_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
