@@ -28,6 +28,7 @@
 
 /* Also those who have not yet said who they are. */
 #define SOCKETS_MAX (2 * ALT_PORT_CONNECTIONS_MAX)
+#define CLOSED_MS 100            /* nobody is let in, when there is no descriptor or no memory for who comes */
 
 struct connection {
 	int fd;
@@ -60,7 +61,7 @@ struct alt_port {
 	pthread_mutex_t lock;
 	pthread_cond_t nobody;           /* a waiter left */
 	int listening;                   /* [thread] -1: nobody comes in any more */
-	struct connection *sockets[SOCKETS_MAX]; /* [lock to change; thread] */
+	struct connection *sockets[SOCKETS_MAX]; /* [lock to change; thread] as they came */
 	unsigned count, turn;            /* [lock] */
 	LIST_HEAD(, waiter) waiters;     /* [lock] */
 	uint64_t ids;                    /* [lock] */
@@ -233,7 +234,8 @@ static void connection_drop(struct alt_port *p, struct connection *c)
 	pthread_mutex_lock(&p->lock);
 	while (p->sockets[i] != c)
 		i++;
-	p->sockets[i] = p->sockets[--p->count];
+	p->count--;
+	memmove(p->sockets + i, p->sockets + i + 1, (p->count - i) * sizeof c);
 	LIST_FOREACH(w, &p->waiters, next) {
 		if (w->connection != c)
 			continue;
@@ -259,10 +261,11 @@ static int connection_greet(struct alt_port *p, struct connection *c, const stru
 		r = -EUSERS;
 	else if (p->handlers->connect)
 		r = p->handlers->connect(p->arg, &c->peer, p->packet, h->size, &c->cookie);
+	/* It is the first thing a listener is told: nobody asks it before. */
 	pthread_mutex_lock(&p->lock);
+	packet_send(c->fd, ALT_PORT_ACCEPT, h->id, r, NULL, 0, MSG_DONTWAIT);
 	c->greeted = r == 0;
 	pthread_mutex_unlock(&p->lock);
-	packet_send(c->fd, ALT_PORT_ACCEPT, h->id, r, NULL, 0, MSG_DONTWAIT);
 	return r;
 }
 
@@ -323,7 +326,20 @@ static int connection_serve(struct alt_port *p, struct connection *c)
 	return r;
 }
 
-static void port_accept(struct alt_port *p)
+/* Whoever has waited the longest to say who it is gives its place up: so many listeners there cannot be. */
+static void place_make(struct alt_port *p)
+{
+	unsigned i = 0;
+
+	if (p->count < SOCKETS_MAX)
+		return;
+	while (p->sockets[i]->greeted)
+		i++;
+	connection_drop(p, p->sockets[i]);
+}
+
+/* false: it cannot be taken in now, and would be there at the next look as well. */
+static bool port_accept(struct alt_port *p)
 {
 	int fd = accept4(p->listening, NULL, NULL, SOCK_CLOEXEC);
 	struct connection *c = NULL;
@@ -331,19 +347,20 @@ static void port_accept(struct alt_port *p)
 	socklen_t size = sizeof peer;
 
 	if (fd < 0)
-		return;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == geteuid()) &&
-	    p->count < SOCKETS_MAX)
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == geteuid()))
 		c = calloc(1, sizeof *c);
 	if (!c) {
 		close(fd);
-		return;
+		return true;
 	}
+	place_make(p);
 	c->fd = fd;
 	c->peer = (struct alt_caller){ peer.pid, peer.uid, peer.gid };
 	pthread_mutex_lock(&p->lock);
 	p->sockets[p->count++] = c;
 	pthread_mutex_unlock(&p->lock);
+	return true;
 }
 
 static void port_stop(struct alt_port *p)
@@ -360,20 +377,21 @@ static void *port_main(void *arg)
 	struct alt_port *p = arg;
 	struct connection *polled[SOCKETS_MAX];
 	struct pollfd fds[SOCKETS_MAX + 2];
-	bool stopping, closing;
+	bool stopping, closing, open = true;
 	eventfd_t ignored;
 
 	for (;;) {
 		unsigned n = p->count;   /* changed by this thread alone */
 
 		fds[0] = (struct pollfd){ p->wake, POLLIN };
-		fds[1] = (struct pollfd){ p->listening, POLLIN };
+		fds[1] = (struct pollfd){ open ? p->listening : -1, POLLIN };
 		for (unsigned i = 0; i < n; i++) {
 			polled[i] = p->sockets[i];
 			fds[i + 2] = (struct pollfd){ polled[i]->fd, POLLIN };
 		}
-		if (poll(fds, n + 2, -1) < 0)
+		if (poll(fds, n + 2, open ? -1 : CLOSED_MS) < 0)
 			continue;
+		open = true;
 		if (fds[0].revents)
 			eventfd_read(p->wake, &ignored);
 		pthread_mutex_lock(&p->lock);
@@ -388,7 +406,7 @@ static void *port_main(void *arg)
 			if (fds[i + 2].revents && connection_serve(p, polled[i]))
 				connection_drop(p, polled[i]);
 		if (fds[1].revents && p->listening >= 0)
-			port_accept(p);
+			open = port_accept(p);
 	}
 	while (p->count)
 		connection_drop(p, p->sockets[p->count - 1]);
@@ -412,18 +430,21 @@ static bool name_is_good(const char *name)
 /* A socket of this name whose server is gone is cleaned away. The directory's lock is held: of two that come, one waits. */
 static int path_free(const struct alt_port *p, const struct sockaddr_un *a, struct alt_error *err)
 {
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r = 0;
 	struct ucred peer = { 0 };
 	socklen_t size = sizeof peer;
-	bool lives = fd >= 0 && (connect(fd, (const struct sockaddr *)a, sizeof *a) == 0 || errno == EAGAIN);
 
-	if (lives)
+	if (fd < 0)
+		return alt_error_set(err, -errno, "port '%s': %s", p->name, strerror(errno));
+	if (connect(fd, (const struct sockaddr *)a, sizeof *a) == 0 || errno == EAGAIN) {
 		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
-	else
+		r = alt_error_status(err, STATUS_OBJECT_NAME_COLLISION,
+				     "port '%s' is open already, in the server with pid %d; choose another name", p->name, peer.pid);
+	} else {
 		unlink(p->path);
+	}
 	close(fd);
-	return lives ? alt_error_status(err, STATUS_OBJECT_NAME_COLLISION,
-					"port '%s' is open already, in the server with pid %d; choose another name", p->name, peer.pid) : 0;
+	return r;
 }
 
 static int port_listen(struct alt_port *p, struct alt_error *err)

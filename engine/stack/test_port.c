@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,6 +50,52 @@ static long on_message(void *arg, void *cookie, const void *in, size_t size, voi
 	for (size_t i = 0; i < size; i++)
 		((char *)out)[i] = ((const char *)in)[size - 1 - i];
 	return size;
+}
+
+/* ---- a process that has no descriptor left ---- */
+
+static _Atomic bool none_left;
+static _Atomic int refusals;
+
+static int descriptor(long fd)
+{
+	if (!atomic_load(&none_left))
+		return fd;
+	atomic_fetch_add(&refusals, 1);
+	errno = EMFILE;
+	return -1;
+}
+
+int accept4(int fd, struct sockaddr *a, socklen_t *size, int flags)
+{
+	return descriptor(atomic_load(&none_left) ? -1 : syscall(SYS_accept4, fd, a, size, flags));
+}
+
+int socket(int family, int type, int protocol)
+{
+	return descriptor(atomic_load(&none_left) ? -1 : syscall(SYS_socket, family, type, protocol));
+}
+
+static _Atomic bool slow;        /* what lets a listener in takes its time */
+
+ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	const struct alt_port_header *h = m->msg_iov[0].iov_base;
+
+	if (atomic_load(&slow) && h->kind == ALT_PORT_ACCEPT)
+		usleep(2000);
+	return syscall(SYS_sendmsg, fd, m, flags);
+}
+
+/* One that has not said who it is. */
+static int stranger(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(a.sun_path, sizeof a.sun_path, "%.60s/" NAME ".port", runtime);
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+	return fd;
 }
 
 static const struct alt_port_handlers handlers = { on_connect, on_disconnect, on_message };
@@ -91,7 +138,7 @@ static void until_count(unsigned n)
 
 /* ---- listeners: children that live until they are told or killed ---- */
 
-enum manner { ANSWERS, READS_ONLY, NEVER_READS, DIES_UNREAD, DIES_READ, NONSENSE, WRONG_ID, SHORT_PACKET, REFUSES_ALL };
+enum manner { ANSWERS, READS_ONLY, NEVER_READS, DIES_UNREAD, DIES_READ, NONSENSE, WRONG_ID, SHORT_PACKET, EMPTY_PACKET, LONG_PACKET, REFUSES_ALL };
 
 static void child_main(enum manner how)
 {
@@ -121,6 +168,15 @@ static void child_main(enum manner how)
 			send(alt_listener_fd(l), "nonsense, longer than a header has bytes", 40, MSG_NOSIGNAL);
 		if (how == SHORT_PACKET)
 			send(alt_listener_fd(l), "x", 1, MSG_NOSIGNAL);
+		if (how == EMPTY_PACKET)
+			send(alt_listener_fd(l), NULL, 0, MSG_NOSIGNAL);
+		if (how == LONG_PACKET) {
+			static char big[sizeof(struct alt_port_header) + ALT_PORT_PAYLOAD_MAX + 1];
+
+			memcpy(big, &(struct alt_port_header){ ALT_PORT_MAGIC, ALT_PORT_VERSION, ALT_PORT_REPLY, id,
+							       ALT_PORT_PAYLOAD_MAX + 1, -EACCES }, sizeof(struct alt_port_header));
+			send(alt_listener_fd(l), big, sizeof big, MSG_NOSIGNAL);
+		}
 		if (how == WRONG_ID) {
 			alt_listener_reply(l, id + 1, 0, NULL, 0);
 			alt_listener_reply(l, id, -EACCES, NULL, 0);
@@ -254,6 +310,82 @@ static void one_more_than_the_most_is_sent_away(void **state)
 	alt_listener_close(c);
 }
 
+static void who_never_says_who_it_is_takes_no_place_for_ever(void **state)
+{
+	int silent[3 * ALT_PORT_CONNECTIONS_MAX];
+	struct alt_listener *a, *b;
+	char buf[4];
+
+	assert_int_equal(alt_listener_connect(NAME, NULL, 0, &a, &err), 0);
+	for (size_t i = 0; i < sizeof silent / sizeof *silent; i++)
+		silent[i] = stranger();
+	assert_int_equal(alt_listener_connect(NAME, NULL, 0, &b, &err), 0);
+	assert_int_equal(alt_listener_call(a, "x", 1, buf, sizeof buf), 1);
+	for (size_t i = 0; i < sizeof silent / sizeof *silent; i++)
+		close(silent[i]);
+	alt_listener_close(a);
+	alt_listener_close(b);
+}
+
+static void *tell_on(void *arg)
+{
+	while (!atomic_load((_Atomic bool *)arg))
+		alt_port_tell(port, "x", 1);
+	return NULL;
+}
+
+static void that_it_is_let_in_is_the_first_a_listener_hears(void **state)
+{
+	_Atomic bool over = false;
+	struct alt_listener *l;
+	pthread_t t;
+	int wrong = 0;
+
+	slow = true;
+	pthread_create(&t, NULL, tell_on, (void *)&over);
+	for (int i = 0; i < 20; i++) {
+		int r = alt_listener_connect(NAME, NULL, 0, &l, NULL);
+
+		wrong += r && r != -EUSERS; /* the last ones are not seen to be gone */
+		alt_listener_close(l);
+	}
+	slow = false;
+	over = true;
+	pthread_join(t, NULL);
+	assert_int_equal(wrong, 0);
+	until_count(0);
+}
+
+static void who_cannot_be_taken_in_is_looked_at_now_and_then(void **state)
+{
+	struct alt_listener *l;
+	int fd;
+
+	refusals = 0;
+	none_left = true;
+	fd = stranger();
+	while (!atomic_load(&refusals))
+		usleep(1000);
+	usleep(50000);
+	assert_true(atomic_load(&refusals) < 1000); /* without rest it is tens of thousands */
+	none_left = false;
+	assert_int_equal(alt_listener_connect(NAME, NULL, 0, &l, &err), 0);
+	alt_listener_close(l);
+	close(fd);
+}
+
+static void a_living_ports_name_stays_when_there_is_no_descriptor(void **state)
+{
+	struct alt_listener *l;
+	struct alt_port *other;
+
+	none_left = true;
+	assert_int_equal(alt_port_open(NAME, NULL, NULL, 1, &other, &err), -EMFILE);
+	none_left = false;
+	assert_int_equal(alt_listener_connect(NAME, NULL, 0, &l, &err), 0);
+	alt_listener_close(l);
+}
+
 static void a_name_is_taken_while_its_server_lives(void **state)
 {
 	struct alt_port *other;
@@ -342,10 +474,10 @@ static void a_listener_that_dies_with_the_question_holds_up_nobody(void **state)
 
 static void nonsense_is_the_end_of_a_connection(void **state)
 {
-	const enum manner ways[] = { NONSENSE, SHORT_PACKET };
+	const enum manner ways[] = { NONSENSE, SHORT_PACKET, EMPTY_PACKET, LONG_PACKET };
 	int why;
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 4; i++) {
 		pid_t pid = child(ways[i]);
 
 		assert_int_equal(ask("x", LONG_MS, 0, &why), 0);
@@ -511,6 +643,10 @@ int main(void)
 		case2(nobody_there_means_the_policy),
 		case2(the_filter_may_send_a_listener_away),
 		case2(one_more_than_the_most_is_sent_away),
+		case2(who_never_says_who_it_is_takes_no_place_for_ever),
+		case2(that_it_is_let_in_is_the_first_a_listener_hears),
+		case2(who_cannot_be_taken_in_is_looked_at_now_and_then),
+		case2(a_living_ports_name_stays_when_there_is_no_descriptor),
 		case2(a_name_is_taken_while_its_server_lives),
 		case2(a_dead_servers_name_is_cleaned_away),
 		case2(bad_names_and_numbers_are_said),
