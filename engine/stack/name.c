@@ -11,30 +11,46 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RENAMERS_MAX 32
+struct renamers { int count; struct alt_instance *in[]; };
 
-struct renamers { struct alt_instance *in[RENAMERS_MAX]; int count; };
+static bool renames(const struct alt_instance *at, const struct alt_instance *in)
+{
+	return at->filter->reg->entry && (at == in || instance_serves(at));
+}
 
-/* @in and the instances below it with an entry view, lowest last; each is counted, so that a detach waits. */
-static void renamers_enter(struct renamers *rs, struct alt_instance *in)
+/*
+ * @in and the instances below it with an entry view, lowest last; each is counted, so that a detach waits. *ret is NULL where there
+ * are none. 0 or -ENOMEM.
+ */
+static int renamers_enter(struct alt_instance *in, struct renamers **ret)
 {
 	struct stack_volume *sv = in->volume->sv;
+	struct renamers *rs = NULL;
+	int count = 0;
 
-	rs->count = 0;
 	pthread_mutex_lock(&sv->lock);
-	for (struct alt_instance *at = in; at; at = at->below) {
-		if (!at->filter->reg->entry || (at != in && !instance_serves(at)) || rs->count == RENAMERS_MAX)
+	for (struct alt_instance *at = in; at; at = at->below)
+		count += renames(at, in);
+	if (count)
+		rs = malloc(sizeof *rs + count * sizeof rs->in[0]);
+	if (rs)
+		rs->count = 0;
+	for (struct alt_instance *at = in; rs && at; at = at->below) {
+		if (!renames(at, in))
 			continue;
 		atomic_fetch_add(&at->ops, 1);
 		rs->in[rs->count++] = at;
 	}
 	pthread_mutex_unlock(&sv->lock);
+	*ret = rs;
+	return count && !rs ? -ENOMEM : 0;
 }
 
 static void renamers_leave(struct renamers *rs)
 {
 	for (int i = 0; i < rs->count; i++)
 		stack_leave(rs->in[i]);
+	free(rs);
 }
 
 /* Parts of @path ("/a/b") one after the other; @buf gets them as seen. */
@@ -73,18 +89,19 @@ static int seen(struct renamers *rs, struct alt_instance *in, const char *path, 
 
 int alt_node_path_seen(struct alt_instance *in, const struct alt_node *node, char *buf, size_t size)
 {
-	struct renamers rs;
+	struct renamers *rs;
 	char *low;
-	int r = alt_node_path(node, buf, size);
+	int r = alt_node_path(node, buf, size), error;
 
 	if (r <= 1)
 		return r;
-	renamers_enter(&rs, in);
-	low = rs.count ? strdup(buf) : NULL;
-	if (rs.count)
-		r = low ? seen(&rs, in, low, buf, size) : -ENOMEM;
+	error = renamers_enter(in, &rs);
+	if (!rs)
+		return error < 0 ? error : r;
+	low = strdup(buf);
+	r = low ? seen(rs, in, low, buf, size) : -ENOMEM;
 	free(low);
-	renamers_leave(&rs);
+	renamers_leave(rs);
 	return r;
 }
 

@@ -450,6 +450,50 @@ static void a_path_is_in_the_names_the_instance_sees(void **state)
 	assert_string_equal(paths[2], "/");
 }
 
+#define MANY 100
+
+static bool one_more(struct alt_instance *in, struct alt_node *dir, char *name)
+{
+	sprintf(name, "%d", atoi(name) + 1);
+	return true;
+}
+
+static int one_less(struct alt_instance *in, struct alt_node *dir, const char *name, char *lower)
+{
+	sprintf(lower, "%d", atoi(name) - 1);
+	return 0;
+}
+
+static char highest[64];
+
+static enum alt_pre pre_highest(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	alt_op_path(op, in, highest, sizeof highest);
+	return ALT_PRE_SUCCESS_NO_CALLBACK;
+}
+
+static void however_many_rename_each_has_its_part_in_a_path(void **state)
+{
+	static const struct alt_callback callbacks[] = { { ALT_OP_ACCESS, pre_highest }, { .code = ALT_OP_END } };
+	static const struct alt_filter_registration counts = {
+		.size = sizeof counts, .name = "counts", .altitude = "1", .entry = one_more, .name_down = one_less,
+	}, looks = {
+		.size = sizeof looks, .name = "looks", .altitude = "1000", .callbacks = callbacks,
+	};
+	char name[16], altitude[16];
+
+	tfs_add(1, "0", S_IFREG | 0644, NULL);
+	assert_int_equal(t_attach_as(&looks, "looks", NULL), 0);
+	for (int i = 1; i <= MANY; i++) {
+		snprintf(name, sizeof name, "c%d", i);
+		snprintf(altitude, sizeof altitude, "%d", i);
+		assert_int_equal(t_attach_as(&counts, name, altitude), 0);
+	}
+	snprintf(name, sizeof name, "%d", MANY);
+	assert_int_equal(t_simple(ALT_OP_ACCESS, t_lookup(1, name), NULL), 0);
+	assert_string_equal(highest, "/100");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -467,6 +511,7 @@ int main(void)
 		case_capitals(a_name_that_is_refused_does_not_go_down),
 		case_capitals(names_of_attributes_are_not_translated),
 		case_capitals(a_path_is_in_the_names_the_instance_sees),
+		cmocka_unit_test_setup_teardown(however_many_rename_each_has_its_part_in_a_path, t_begin, t_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
