@@ -280,8 +280,8 @@ struct notice {
 	char name[];
 };
 /*
- * Answer @e of a node that became one just now: when a notice of it came since the operation began, as of what was none, its
- * attributes are not to be remembered.
+ * Answer @e of @op brings a node, which node_remember() has counted already: when a notice of it came since the operation began,
+ * and found none, or one that the kernel was never told of, its attributes are not to be remembered.
  */
 void notices_missed(const struct op *op, struct alt_entry *e);
 int notices_start(struct alt_volume *v);
@@ -292,7 +292,8 @@ void notices_listen(struct alt_volume *v);    /* notices are kept from here on *
 struct notice *notices_take(struct alt_volume *v);
 /*
  * The kernel does not know a node that it was told of: the answer which brings it may be on its way, with what was right before.
- * It is told again, later each time, for as long as there is such a node.
+ * It is told again, later each time, until the kernel forgets it. One that it was never told of, held by an operation, an open file
+ * or a child, is known to the answers: see notices_missed(). By the thread that takes.
  */
 void notices_again(struct alt_volume *v, uint64_t number, bool data, unsigned tries);
 /* What had a name of which the kernel is yet to be told: numbers, some 0. How many, @most of them at most. */

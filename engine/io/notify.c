@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 
 #define NOTICES_MAX 65536
+#define LATER_MAX 1024u          /* nodes that are told again; more, and it is everything */
+#define LATER_MS 1024u           /* the longest that one of them waits */
 #define STRANGERS 64u            /* keys that were told of last and are no node's */
 #define SAME_KEY 4u              /* nodes of one key: the one there is, and those of the past that are still known */
 
@@ -20,9 +22,11 @@ struct notices {
 	pthread_cond_t changed;
 	struct notice *first, **last;    /* [lock] */
 	struct alt_key strangers[STRANGERS]; /* [lock] the volume's counts them */
-	struct notice *later;            /* [lock] to be told again */
+	struct notice *later;            /* [lock] to be told again, one for each node */
 	struct notice *told;             /* [lock] taken: the kernel may not know yet */
-	uint32_t count;                  /* [lock] */
+	struct notice *whole;            /* that of everything: its memory cannot fail */
+	uint32_t count, later_count;     /* [lock] */
+	uint64_t all_due_ms;             /* [lock] not 0: all is to be forgotten, instead of what would be told again */
 	bool all, all_data;              /* [lock] all is to be forgotten */
 	bool listening, stopping;        /* [lock] somebody takes */
 };
@@ -31,8 +35,12 @@ int notices_start(struct alt_volume *v)
 {
 	struct notices *q = calloc(1, sizeof *q);
 
-	if (!q)
+	if (q)
+		q->whole = calloc(1, sizeof *q->whole + 1);
+	if (!q || !q->whole) {
+		free(q);
 		return -ENOMEM;
+	}
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_cond_init(&q->changed, NULL);
 	q->last = &q->first;
@@ -40,12 +48,17 @@ int notices_start(struct alt_volume *v)
 	return 0;
 }
 
-static void clear_locked(struct notices *q)
+static void chain_free(struct notice *n)
 {
-	for (struct notice *n = q->first, *next; n; n = next) {
+	for (struct notice *next; n; n = next) {
 		next = n->next;
 		free(n);
 	}
+}
+
+static void clear_locked(struct notices *q)
+{
+	chain_free(q->first);
 	q->first = NULL;
 	q->last = &q->first;
 	q->count = 0;
@@ -66,11 +79,10 @@ void notices_free(struct alt_volume *v)
 	if (!v->notices)
 		return;
 	clear_locked(v->notices);
-	for (struct notice *n = v->notices->later, *next; n; n = next) {
-		next = n->next;
-		free(n);
-	}
-	free(v->notices->told);
+	chain_free(v->notices->later);
+	if (v->notices->told != v->notices->whole)
+		free(v->notices->told);
+	free(v->notices->whole);
 	pthread_cond_destroy(&v->notices->changed);
 	pthread_mutex_destroy(&v->notices->lock);
 	free(v->notices);
@@ -133,34 +145,19 @@ void notices_listen(struct alt_volume *v)
 	pthread_mutex_unlock(&v->notices->lock);
 }
 
-void notices_again(struct alt_volume *v, uint64_t number, bool data, unsigned tries)
-{
-	struct notices *q = v->notices;
-	struct alt_node *node = node_get(v, number);
-	struct notice *n = node ? malloc(sizeof *n + 1) : NULL;
-
-	if (n) {
-		*n = (struct notice){ .kind = NOTICE_NODE, .number = number, .data = data, .tries = tries + 1,
-				      .due_ms = now_ms() + (1u << (tries < 10 ? tries : 10)) };
-		n->name[0] = '\0';
-		pthread_mutex_lock(&q->lock);
-		n->next = q->later;
-		q->later = n;
-		pthread_mutex_unlock(&q->lock);
-	} else if (node) {
-		notice_all(v, data);
-	}
-	alt_node_unref(node);
-}
-
 /* What is due is to be told now; until when the others wait, or 0. */
 static uint64_t due_locked(struct notices *q)
 {
-	uint64_t now = q->later ? now_ms() : 0, next = 0;
+	uint64_t now = q->later || q->all_due_ms ? now_ms() : 0, next = q->all_due_ms;
 
+	if (next && next <= now) {
+		q->all = true;
+		q->all_due_ms = next = 0;
+	}
 	for (struct notice **at = &q->later, *n; (n = *at);) {
 		if (n->due_ms <= now) {
 			*at = n->next;
+			q->later_count--;
 			append_locked(q, n);
 			continue;
 		}
@@ -191,18 +188,17 @@ struct notice *notices_take(struct alt_volume *v)
 	struct notice *n = NULL;
 
 	pthread_mutex_lock(&q->lock);
-	free(q->told);
+	if (q->told != q->whole)
+		free(q->told);
 	q->told = NULL;
 	wait_locked(q);
 	if (q->stopping) {
 		q->listening = false;
 	} else if (q->all) {
-		n = malloc(sizeof *n + 1);
-		if (n) {
-			*n = (struct notice){ .kind = NOTICE_ALL, .data = q->all_data };
-			q->all = q->all_data = false;
-			clear_locked(q);
-		}
+		n = q->whole;
+		*n = (struct notice){ .kind = NOTICE_ALL, .data = q->all_data };
+		q->all = q->all_data = false;
+		clear_locked(q);
 	} else {
 		n = q->first;
 		q->first = n->next;
@@ -251,6 +247,58 @@ static void stranger_note(struct alt_volume *v, struct alt_key key)
 	v->notices->strangers[atomic_load(&v->strangers) % STRANGERS] = key;
 	atomic_fetch_add(&v->strangers, 1);
 	pthread_mutex_unlock(&v->notices->lock);
+}
+
+/* One more that waits; everything, when they are too many. */
+static void later_add_locked(struct notices *q, const struct notice *what)
+{
+	struct notice *n = q->later;
+
+	while (n && n->number != what->number)
+		n = n->next;
+	if (n) {
+		n->data = n->data || what->data;
+		return;
+	}
+	n = q->later_count < LATER_MAX && !q->all_due_ms ? malloc(sizeof *n + 1) : NULL;
+	if (n) {
+		*n = *what;
+		n->name[0] = '\0';
+		n->next = q->later;
+		q->later = n;
+		q->later_count++;
+		return;
+	}
+	for (n = q->later; n; n = n->next)
+		q->all_data = q->all_data || n->data;
+	chain_free(q->later);
+	q->later = NULL;
+	q->later_count = 0;
+	q->all_data = q->all_data || what->data;
+	if (!q->all_due_ms)
+		q->all_due_ms = now_ms() + LATER_MS;
+}
+
+/*
+ * A node that the kernel was told of is told again, until it forgets it. Of another it knows nothing; and whose answer is about to
+ * tell it looks for strangers after the node is counted as told: one of us sees the other.
+ */
+void notices_again(struct alt_volume *v, uint64_t number, bool data, unsigned tries)
+{
+	struct alt_node *node = node_get(v, number);
+	uint64_t wait_ms = tries < 10 ? 1u << tries : LATER_MS;
+
+	if (!node)
+		return;
+	if (!atomic_load(&node->rec.lookups))
+		stranger_note(v, node->rec.key);
+	if (atomic_load(&node->rec.lookups)) {
+		pthread_mutex_lock(&v->notices->lock);
+		later_add_locked(v->notices, &(struct notice){ .kind = NOTICE_NODE, .number = number, .data = data,
+							       .tries = tries + 1, .due_ms = now_ms() + wait_ms });
+		pthread_mutex_unlock(&v->notices->lock);
+	}
+	alt_node_unref(node);
 }
 
 void notices_missed(const struct op *op, struct alt_entry *e)

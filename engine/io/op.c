@@ -291,7 +291,6 @@ static int entry_settle(struct op *op, const struct alt_params *p)
 	if (!n)
 		return -ENOMEM;
 	pub->r.node = n;
-	notices_missed(op, &pub->r.entry);
 	if (pub->code != ALT_OP_TMPFILE)
 		r = node_name_bind(pub->node, p->name, n);
 	/* A circle: names we remember are older than the file system's. The kernel asks for each of the path again. */

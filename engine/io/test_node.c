@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/failing.h"
 #include "io/io.h"
 #include <altitude/notify.h>
 
@@ -268,8 +269,83 @@ static void what_the_kernel_does_not_know_yet_is_told_again(void **state)
 	notices_again(v, n->number, n->data, n->tries);
 	notice_all(v, false);
 	assert_int_equal(notices_take(v)->kind, NOTICE_ALL);
-	notices_again(v, alt_node_number(v->root), false, 0);
+	notices_again(v, alt_node_number(file), false, 0);
+	alt_notify_node(v, alt_node_key(v->root), false);
 	assert_int_equal(notices_take(v)->number, alt_node_number(v->root));
+}
+
+/* The next two: whatever was to be told again is due, and comes behind the first. */
+static struct notice *second_taken(uint64_t id)
+{
+	struct alt_node *other = file_in(v->root, "other", id);
+
+	usleep(2000);
+	alt_notify_node(v, alt_node_key(other), false);
+	assert_int_equal(notices_take(v)->number, alt_node_number(other));
+	alt_notify_node(v, alt_node_key(v->root), false);
+	return notices_take(v);
+}
+
+/* Nobody would ever know when to stop. An answer that is about to tell of it is not remembered instead. */
+static void what_the_kernel_was_never_told_of_is_not_told_again(void **state)
+{
+	struct alt_entry e = { .key.id = 2, .attr.mode = S_IFREG, .attr_ttl_ms = ALT_TTL_DEFAULT };
+	struct op op = { .pub.volume = v, .strangers = atomic_load(&v->strangers) };
+	struct alt_node *held = intern_type(2, S_IFREG);
+
+	notices_listen(v);
+	notices_again(v, alt_node_number(held), true, 0);
+	assert_int_equal(second_taken(3)->number, alt_node_number(v->root));
+	notices_missed(&op, &e);
+	assert_int_equal(e.attr_ttl_ms, ALT_TTL_NONE);
+	alt_node_unref(held);
+}
+
+static void a_node_waits_once_to_be_told_again(void **state)
+{
+	struct alt_node *file = file_in(v->root, "file", 2);
+	struct notice *n;
+
+	notices_listen(v);
+	for (int i = 0; i < 10; i++)
+		notices_again(v, alt_node_number(file), i == 5, 0);
+	n = second_taken(3);
+	assert_int_equal(n->number, alt_node_number(file));
+	assert_true(n->data);
+	assert_int_equal(notices_take(v)->number, alt_node_number(v->root));
+}
+
+static void too_many_to_be_told_again_are_everything(void **state)
+{
+	struct notice *n;
+	char name[16];
+
+	notices_listen(v);
+	for (uint64_t id = 2; id < 3000; id++) {
+		snprintf(name, sizeof name, "f%d", (int)id);
+		notices_again(v, alt_node_number(file_in(v->root, name, id)), id == 100, 9);
+	}
+	n = notices_take(v);
+	assert_int_equal(n->kind, NOTICE_ALL);
+	assert_true(n->data);
+	assert_int_equal(second_taken(3001)->number, alt_node_number(v->root));
+}
+
+/* Who tells the kernel would take no notice for the end. */
+static void everything_is_told_without_memory_too(void **state)
+{
+	struct notice *n;
+
+	if (!FAILING)
+		skip();
+	notices_listen(v);
+	notice_all(v, true);
+	of_size = sizeof *n + 1;
+	n = notices_take(v);
+	of_size = 0;
+	assert_non_null(n);
+	assert_int_equal(n->kind, NOTICE_ALL);
+	assert_true(n->data);
 }
 
 /* The event of a rename comes late: by then another file has the name, which keeps it. */
@@ -867,6 +943,10 @@ int main(void)
 		test_case(what_moved_away_takes_no_other_along),
 		test_case(what_changed_before_it_became_a_node_is_not_remembered),
 		test_case(what_the_kernel_does_not_know_yet_is_told_again),
+		test_case(what_the_kernel_was_never_told_of_is_not_told_again),
+		test_case(a_node_waits_once_to_be_told_again),
+		test_case(too_many_to_be_told_again_are_everything),
+		test_case(everything_is_told_without_memory_too),
 		test_case(nothing_stands_below_itself),
 		test_case(a_directory_that_was_moved_unseen_loses_its_old_name),
 		test_case(a_path_fits_to_the_byte_or_is_too_long),

@@ -96,7 +96,6 @@ static struct alt_node *dirent_node(struct op *op, struct op_dirent *d)
 		return NULL;
 	n = node_intern(op->pub.volume, &d->entry, op->pub.node->owner);
 	d->entry.data = NULL;
-	notices_missed(op, &d->entry);
 	if (n && node_name_bind(op->pub.node, d->name, n) < 0) {
 		alt_node_unref(n);
 		n = NULL;
@@ -122,6 +121,7 @@ size_t listing_encode(struct session *s, struct op *op, char *out, size_t room, 
 				rp = reply_begin(s, op);
 				reply_node(&rp, n);
 				node_remember(n, 1);
+				notices_missed(op, &d->entry);
 				d->told = n->rec.number;
 			}
 			bare += !plus;

@@ -180,6 +180,7 @@ static void answer_success(struct session *s, struct op *op)
 	if (node) {
 		reply_node(&rp, node);
 		node_remember(node, 1); /* before the answer: a FORGET may follow it at once */
+		notices_missed(op, &op->pub.r.entry);
 		if (op->pub.code == ALT_OP_LOOKUP)
 			listing_looked(s, op->pub.node);
 	}

@@ -261,6 +261,43 @@ static void what_is_no_message_is_answered_or_dropped(void **state)
 	assert_int_equal(k.total, 2);
 }
 
+/* The kernel is told of a change while it knows the node not yet, and the answer that brings it says what was before. */
+static enum alt_post told_too_early(struct alt_op *op, struct alt_instance *in, void *ctx)
+{
+	if (op->r.node)
+		notices_again(op->volume, op->r.node->rec.number, false, 0);
+	return ALT_POST_FINISHED;
+}
+
+static const struct alt_callback early_callbacks[] = { { ALT_OP_MKNOD, NULL, told_too_early }, { ALT_OP_END } };
+static const struct alt_filter_registration early_registration = {
+	.size = sizeof(early_registration), .name = "early", .altitude = "1000", .callbacks = early_callbacks,
+};
+
+static void what_changed_before_the_kernel_knew_its_node_is_not_remembered(void **state)
+{
+	struct alt_filter filter = { .reg = &early_registration, .name = "early" };
+	struct fuse_mknod_in in = { .mode = S_IFREG | 0644 };
+	const struct fuse_entry_out *out;
+
+	(void)state;
+	alt_volume_set_watched(k.volume, true);
+	init();
+	look_for_nothing(FUSE_ROOT_ID);
+	for (int attached = 0; attached < 2; attached++) {
+		char name[2] = { 'a' + attached, 0 };
+		uint64_t u = k_send(&k, FUSE_MKNOD, 1, &in, sizeof(in), name, 2);
+
+		assert_int_equal(k_wait(&k, u), 0);
+		out = k_body(&k, u, sizeof(*out));
+		assert_non_null(out);
+		assert_true((out->attr_valid > 0) == !attached);
+		if (!attached)
+			assert_int_equal(stack_attach(k.volume, &filter, NULL, NULL, NULL, 0, NULL), 0);
+	}
+	assert_int_equal(stack_detach(k.volume, "early", NULL, ALT_TEARDOWN_MANUAL, NULL), 0);
+}
+
 /* ---- interrupts ---- */
 
 static struct alt_op *_Atomic parked;
@@ -412,6 +449,7 @@ int main(void)
 		over_mem(names_are_in_directories_alone),
 		over_mem(what_is_not_there_is_remembered_if_it_can_be_taken_back),
 		over_mem(the_root_is_not_remembered_before_somebody_was_let_in),
+		over_mem(what_changed_before_the_kernel_knew_its_node_is_not_remembered),
 		over_mem(what_is_no_message_is_answered_or_dropped),
 		over_mem(an_interrupt_ends_what_is_pended),
 		over_mem(an_interrupt_that_comes_too_late_changes_nothing),
