@@ -7,8 +7,16 @@
 #include <cmocka.h>
 
 #include <altitude/ntstatus.h>
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "module/module.h"
 
@@ -125,6 +133,83 @@ static void what_cannot_be_loaded_leaves_nothing(void **state)
 	assert_int_equal(unload(loaded()), 0);
 }
 
+/* ---- files that are no modules of this program ---- */
+
+static char place[] = "/tmp/altitude-module-XXXXXX", file[64], *good;
+static size_t good_size;
+
+static int begin(void **state)
+{
+	char name[PATH_MAX];
+	FILE *f;
+
+	snprintf(name, sizeof(name), "%s/null.so", getenv("ALTITUDE_MODULE_PATH"));
+	f = fopen(name, "re");
+	if (!f || !mkdtemp(place) || !(good = malloc(1 << 20)))
+		return -1;
+	snprintf(file, sizeof(file), "%s/odd.so", place);
+	good_size = fread(good, 1, 1 << 20, f);
+	return fclose(f);
+}
+
+static int end(void **state)
+{
+	free(good);
+	return rmdir(place);
+}
+
+/* One line that names the file and says @what; nothing is left. */
+static void expect_refused(const char *what)
+{
+	struct module *m = NULL;
+
+	assert_true(load(file, ALT_MODULE_FILTER, &m) < 0);
+	assert_null(m);
+	assert_null(strchr(err.text, '\n'));
+	if (!strstr(err.text, file) || !strstr(err.text, what))
+		fail_msg("said: %s\nnot: %s", err.text, what);
+	assert_int_equal(remove(file), 0);
+}
+
+static void put(size_t size)
+{
+	int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, good, size), size);
+	close(fd);
+}
+
+static void what_is_no_module_is_refused_in_one_line(void **state)
+{
+	ElfW(Ehdr) *head = (ElfW(Ehdr) *)good, was = *head;
+
+	assert_int_equal(mkdir(file, 0755), 0);
+	expect_refused("is not a regular file");
+	assert_int_equal(mkfifo(file, 0644), 0);
+	expect_refused("is not a regular file");
+	put(0);
+	expect_refused("is no shared object");
+	put(sizeof(*head) - 1);
+	expect_refused("is no shared object");
+	put(sizeof(*head));
+	expect_refused("is cut off");
+	put(good_size / 4);
+	expect_refused("is cut off");
+	head->e_machine = head->e_machine == EM_AARCH64 ? EM_X86_64 : EM_AARCH64;
+	put(good_size);
+	expect_refused("is no shared object of this machine");
+	*head = was;
+	head->e_ident[EI_DATA] = ELFDATA2LSB + ELFDATA2MSB - head->e_ident[EI_DATA];
+	put(good_size);
+	expect_refused("is no shared object of this machine");
+	*head = was;
+	head->e_type = ET_EXEC;
+	put(good_size);
+	expect_refused("is no shared object of this machine");
+	*head = was;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -133,7 +218,8 @@ int main(void)
 		cmocka_unit_test(an_unload_may_be_asked_for_again),
 		cmocka_unit_test(what_lies_in_a_module_is_known_to_be_its),
 		cmocka_unit_test(what_cannot_be_loaded_leaves_nothing),
+		cmocka_unit_test(what_is_no_module_is_refused_in_one_line),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, begin, end);
 }
