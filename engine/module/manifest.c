@@ -26,6 +26,7 @@ struct reading {
 	char *text;
 	const char *what;                        /* first complaint of ours, and about which key */
 	char section[256], key[256];
+	uint32_t given, instance_given[INSTANCES_MAX]; /* a bit for each key */
 };
 
 void manifest_free(struct manifest *m)
@@ -136,10 +137,27 @@ static bool set_start(struct manifest *m, const char *value)
 	return false;
 }
 
+/* Which of two counts is not ours to guess. */
+static bool is_given(uint32_t *given, const char *const *keys, const char *key)
+{
+	uint32_t bit = 1;
+
+	for (; *keys && strcmp(*keys, key); keys++)
+		bit <<= 1;
+	if (!*keys || !(*given & bit)) {
+		*given |= bit;
+		return false;
+	}
+	return true;
+}
+
 static int module_key(struct reading *rd, const char *section, const char *key, const char *value)
 {
+	static const char *const keys[] = { "Name", "Module", "Kind", "Group", "Start", "Order", "DefaultInstance", NULL };
 	struct manifest *m = rd->m;
 
+	if (is_given(&rd->given, keys, key))
+		return complain(rd, section, key, "given twice");
 	if (!strcmp(key, "Name"))
 		return plain_name(value, 128) ? set_string(&m->name, value) :
 		       complain(rd, section, key, "letters, digits, '_', '-' and '.' only");
@@ -188,10 +206,13 @@ static struct manifest_instance *instance_of(struct reading *rd, const char *nam
 
 static int instance_key(struct reading *rd, const char *section, const char *key, const char *value)
 {
+	static const char *const keys[] = { "Altitude", "Flags", NULL };
 	struct manifest_instance *in = instance_of(rd, section + strlen("instance "));
 
 	if (!in)
 		return complain(rd, section, key, "too many instances (at most 64)");
+	if (is_given(&rd->instance_given[in - rd->m->instances], keys, key))
+		return complain(rd, section, key, "given twice");
 	if (!strcmp(key, "Altitude"))
 		return digits_with_point(value) ? set_string(&in->altitude, value) :
 		       complain(rd, section, key, "digits with at most one point, such as 370020.5");

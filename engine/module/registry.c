@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The registry: a directory of manifests, and the order in which they start. */
 #include "module/module.h"
+#include <altitude/ntstatus.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -75,6 +76,10 @@ static int read_each(const char *dir, struct dirent **names, int n, struct manif
 		if (r < 0)
 			return r;
 		++*count;
+		for (int j = 0; j < i; j++)
+			if (!strcmp(list[i]->name, list[j]->name) && !strcmp(list[i]->kind, list[j]->kind))
+				return alt_error_status(err, STATUS_INVALID_PARAMETER, "%s/%s: %s '%s' has another manifest, %s: remove one",
+							dir, names[i]->d_name, list[i]->kind, list[i]->name, names[j]->d_name);
 	}
 	return 0;
 }

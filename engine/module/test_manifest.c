@@ -155,9 +155,9 @@ static void start_types_and_kinds_are_words(void **state)
 	}
 }
 
-static void the_last_of_two_equal_keys_counts_and_sections_may_be_parted(void **state)
+static void sections_may_be_parted(void **state)
 {
-	struct manifest *m = parse_good("[module]\nName=a\nName=b\n[instance i]\nFlags=3\n[module]\nKind=filter\n"
+	struct manifest *m = parse_good("[module]\nName=b\n[instance i]\nFlags=3\n[module]\nKind=filter\n"
 					"[instance i]\nAltitude=7\n");
 
 	assert_string_equal(m->name, "b");
@@ -185,7 +185,11 @@ static void a_bad_value_is_told_with_its_line(void **state)
 		{ HEAD "Order=4294967296\n", "4: Order= in [module]: a number from 0 to 4294967295" },
 		{ HEAD "Order=99999999999999999999999\n", "4: Order= in [module]: a number from 0 to 4294967295" },
 		{ HEAD "Order=1x\n", "4: Order= in [module]: a number from 0 to 4294967295" },
-		{ HEAD "Order=1\nOrder=x\n", "5: Order= in [module]: a number from 0 to 4294967295" },
+		{ HEAD "Order=1\nOrder=x\n", "5: Order= in [module]: given twice" },
+		{ HEAD "Name=n\n", "4: Name= in [module]: given twice" },
+		{ HEAD "DefaultInstance=i\nDefaultInstance=j\n[instance i]\nAltitude=1\n", "5: DefaultInstance= in [module]: given twice" },
+		{ HEAD "[instance i]\nAltitude=1\n[instance i]\nAltitude=2\n", "7: Altitude= in [instance i]: given twice" },
+		{ HEAD "[instance i]\nFlags=1\nAltitude=1\nFlags=0\n", "7: Flags= in [instance i]: given twice" },
 		{ HEAD "Altitude=1\n", "4: Altitude= in [module]: not known; see altitude(1), Manifests" },
 		{ HEAD "name=n\n", "4: name= in [module]: not known; see altitude(1), Manifests" },
 		{ HEAD "[instance i]\nAltitude=1.2.3\n",
@@ -390,12 +394,25 @@ static void one_broken_manifest_is_named(void **state)
 	assert_non_null(strstr(err.text, "/b.ini:2: Start= in [module]: "));
 }
 
+static void two_manifests_of_one_name_are_told(void **state)
+{
+	struct manifest **list;
+	size_t count;
+
+	put_module("a.ini", "same", "demand", NULL, 1);
+	put_module("b.ini", "other", "demand", NULL, 1);
+	put_module("c.ini", "same", "boot", NULL, 2);
+	err = (struct alt_error){ 0 };
+	assert_int_equal(registry_read(dir, &list, &count, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "/c.ini: filter 'same' has another manifest, a.ini: remove one"));
+}
+
 static void no_registry_is_an_empty_one(void **state)
 {
 	struct manifest **list;
 	size_t count = 9;
 
-	assert_int_equal(registry_read("/nowhere/at/all", &list, &count, NULL), 0);
+	assert_int_equal(registry_read("/proc/self/nothing/at/all", &list, &count, NULL), 0);
 	assert_int_equal(count, 0);
 	free(list);
 	put("file", "", 0);
@@ -434,7 +451,7 @@ int main(void)
 		in_dir(every_key_is_read),
 		in_dir(only_name_and_kind_are_needed),
 		in_dir(start_types_and_kinds_are_words),
-		in_dir(the_last_of_two_equal_keys_counts_and_sections_may_be_parted),
+		in_dir(sections_may_be_parted),
 		in_dir(a_bad_value_is_told_with_its_line),
 		in_dir(a_line_that_is_none_is_told),
 		in_dir(what_only_the_whole_shows_is_told),
@@ -446,6 +463,7 @@ int main(void)
 		in_dir(equal_orders_go_by_name_whatever_the_files_are_called),
 		in_dir(what_is_no_manifest_is_left_alone),
 		in_dir(one_broken_manifest_is_named),
+		in_dir(two_manifests_of_one_name_are_told),
 		in_dir(no_registry_is_an_empty_one),
 		in_dir(a_manifest_is_found_by_name_and_kind),
 	};
