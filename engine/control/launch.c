@@ -73,11 +73,13 @@ static int manifest_attach(struct server *s, const struct manifest *m, struct al
 
 	for (size_t i = 0; !r && i < m->instance_count; i++) {
 		const struct manifest_instance *in = &m->instances[i];
-		struct io_option *none = in->flags & MANIFEST_NO_AUTOMATIC ? NULL : options_parse(NULL, 0);
+		struct io_option *none;
 
-		if (none)
-			r = server_attach(s, m->name, in->name, in->altitude, none,
-					  ALT_SETUP_AUTOMATIC | ALT_SETUP_NEWLY_MOUNTED, err);
+		if (in->flags & MANIFEST_NO_AUTOMATIC)
+			continue;
+		none = options_parse(NULL, 0);
+		r = !none ? alt_error_set(err, -ENOMEM, "no memory") :
+			    server_attach(s, m->name, in->name, in->altitude, none, ALT_SETUP_AUTOMATIC | ALT_SETUP_NEWLY_MOUNTED, err);
 		if (r < 0 && err->status == STATUS_FLT_DO_NOT_ATTACH)
 			r = 0; /* it declined this volume, as it may */
 	}

@@ -58,7 +58,10 @@ void manifest_free(struct manifest *m);
 const char *registry_directory(void);          /* $ALTITUDE_REGISTRY, else the installed one */
 /* The manifest of @name, to be freed; *ret NULL when there is none. -errno only for a broken registry. */
 int manifest_find(const char *name, enum alt_module_kind kind, struct manifest **ret, struct alt_error *err);
-/* All manifests in start order: start type, then group (bottom first; none last) for boot and system, then order. Two of one name and kind: -EINVAL. */
+/*
+ * All manifests in start order: start type, then group (bottom first; none last) for boot and system, then order. Two of one name
+ * and kind: -EINVAL.
+ */
 int registry_read(const char *dir, struct manifest ***ret, size_t *count, struct alt_error *err);
 
 #endif
