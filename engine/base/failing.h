@@ -30,7 +30,7 @@ static UNUSED _Atomic long refused; /* how many have failed */
 static UNUSED bool fails(size_t size)
 {
 	long n = atomic_load(&armed) ? atomic_fetch_add(&counted, 1) : -1;
-	bool is = (n >= first && n < first + many) || (size && size == atomic_load(&of_size));
+	bool is = (n >= 0 && n >= first && n < first + many) || (size && size == atomic_load(&of_size));
 
 	atomic_fetch_add(&refused, is);
 	return is;

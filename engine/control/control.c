@@ -14,12 +14,24 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define FULL_MS 100              /* nobody is let in, when there is no descriptor or no memory for who comes */
+
 struct control {
 	int fd, stop_fd;
 	char path[108];
 	pthread_t thread;
 	_Atomic int busy;                /* connections being served */
 };
+
+/* An answer is whole: one without what there was no memory for would be a wrong one. */
+static void *memory(size_t size)
+{
+	void *p;
+
+	while (!(p = malloc(size ? size : 1)))
+		poll(NULL, 0, 1);
+	return p;
+}
 
 /* ---- commands: each fills @out, or explains in @err ---- */
 
@@ -44,11 +56,11 @@ static json_t *safe_string(const char *s)
 	if (j)
 		return j;
 	/* Names may hold any byte; JSON may not. */
-	copy = strdup(s);
-	for (char *c = copy; c && *c; c++)
+	copy = strcpy(memory(strlen(s) + 1), s);
+	for (char *c = copy; *c; c++)
 		if ((unsigned char)*c >= 0x80)
 			*c = '?';
-	j = copy ? json_string(copy) : NULL;
+	j = json_string(copy);
 	free(copy);
 	return j;
 }
@@ -232,10 +244,12 @@ static int do_stats(struct server *s, json_t *in, json_t *out, struct alt_error 
 static int do_mount_add(struct server *s, json_t *in, json_t *out, struct alt_error *err)
 {
 	const char *target;
+	char *point;
 	int n, r = needed(in, "target", &target, err);
 
 	if (r < 0)
 		return r;
+	point = strcpy(memory(strlen(target) + 1), target); /* before there is a mount that nobody would take away */
 	pthread_mutex_lock(&s->lock);
 	n = points_count_locked(s);
 	if (!n)
@@ -245,10 +259,12 @@ static int do_mount_add(struct server *s, json_t *in, json_t *out, struct alt_er
 	else
 		r = mount_add(s->points[0], target, err);
 	if (!r) {
-		s->points[n] = strdup(target);
+		s->points[n] = point;
+		point = NULL;
 		s->point_ids[n] = mount_id(target);
 	}
 	pthread_mutex_unlock(&s->lock);
+	free(point);
 	return r;
 }
 
@@ -403,8 +419,11 @@ static void *control_main(void *arg)
 		if (p[1].revents)
 			return NULL;
 		fd = accept4(ctl->fd, NULL, NULL, SOCK_CLOEXEC);
-		if (fd < 0)
+		if (fd < 0) {
+			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+				poll(p + 1, 1, FULL_MS);
 			continue;
+		}
 		c = peer_allowed(fd) && atomic_load(&ctl->busy) < 64 ? malloc(sizeof *c) : NULL;
 		if (!c) {
 			close(fd);
@@ -434,6 +453,7 @@ int control_start(struct server *s, struct alt_error *err)
 		free(ctl);
 		return r;
 	}
+	json_set_alloc_funcs(memory, free);
 	snprintf(ctl->path, sizeof ctl->path, "%s/%d.sock", dir, getpid());
 	/* Under its name only when it listens: one that refuses is taken for a dead server's, and cleaned away. */
 	snprintf(a.sun_path, sizeof a.sun_path, "%s/%d.new", dir, getpid());

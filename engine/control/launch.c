@@ -132,18 +132,17 @@ static int filters_attach(struct server *s, const struct server_plan *plan, stru
 
 static int volume_mount(struct server *s, const struct server_plan *plan, struct alt_error *err)
 {
-	int fd, r = mount_new(s->volume->name, plan->target, &plan->mount, &fd, err);
+	int fd, r;
 
+	s->points[0] = strdup(plan->target);
+	r = s->points[0] ? mount_new(s->volume->name, plan->target, &plan->mount, &fd, err) : -ENOMEM;
 	if (r < 0)
 		return r;
-	s->points[0] = strdup(plan->target);
 	s->point_ids[0] = mount_id(plan->target);
 	r = session_start(s->volume, fd, &s->session, err);
-	if (r < 0 || !s->points[0]) {
+	if (r < 0)
 		mount_remove(plan->target, true, NULL);
-		return r < 0 ? r : -ENOMEM;
-	}
-	return 0;
+	return r;
 }
 
 /* In reverse, and whatever is still there. */
