@@ -7,7 +7,9 @@
 #include "stack/testing.h"
 #include "base/failing.h"
 
+#include <altitude/listener.h>
 #include <altitude/name.h>
+#include <altitude/port.h>
 #include <altitude/queue.h>
 
 /* ---- stories ---- */
@@ -413,6 +415,98 @@ static void what_is_to_be_parked_is_answered_without_memory_too(void **state)
 	tell(parks, true);
 }
 
+/* ---- ports ---- */
+
+static char runtime[] = "/tmp/altitude-memory-XXXXXX";
+static _Atomic long listeners;
+
+static int listener_came(void *arg, const struct alt_caller *peer, const void *context, size_t size, void **cookie)
+{
+	atomic_fetch_add(&listeners, 1);
+	return 0;
+}
+
+static void listener_went(void *arg, void *cookie)
+{
+	atomic_fetch_sub(&listeners, 1);
+}
+
+static const struct alt_port_handlers port_handlers = { listener_came, listener_went, NULL };
+
+static void *answers(void *arg)
+{
+	char buf[16];
+	uint64_t id;
+
+	if (alt_listener_get(arg, &id, buf, sizeof buf, -1) == 1)
+		alt_listener_reply(arg, id, -EACCES, NULL, 0);
+	return NULL;
+}
+
+static void port_used(struct alt_port *port)
+{
+	struct alt_port_message m = { "?", 1, .timeout_ms = 60000 };
+	struct alt_listener *l;
+	pthread_t t;
+	char buf[4];
+	int r;
+
+	atomic_store(&armed, true);
+	r = alt_listener_connect("memory", NULL, 0, &l, NULL);
+	atomic_store(&armed, false);
+	if (r < 0) {
+		assert_true(r == -ENOMEM || r == -EPIPE); /* ours, the port's */
+		assert_null(l);
+		return;
+	}
+	assert_int_equal(pthread_create(&t, NULL, answers, l), 0);
+	atomic_store(&armed, true);
+	assert_int_equal(alt_port_ask(port, &m), -EACCES);
+	assert_int_equal(m.why, 0);
+	atomic_store(&armed, false);
+	pthread_join(t, NULL);
+	atomic_store(&armed, true);
+	assert_int_equal(alt_port_tell(port, "!", 1), 1);
+	r = alt_listener_call(l, "?", 1, buf, sizeof buf); /* what was told before is kept */
+	atomic_store(&armed, false);
+	assert_true(r == -EOPNOTSUPP || r == -ENOMEM);
+	alt_listener_close(l);
+}
+
+static void asks_outside(void)
+{
+	struct alt_port *port;
+	char path[64];
+	int r;
+
+	snprintf(path, sizeof path, "%s/memory.port", runtime);
+	atomic_store(&armed, true);
+	r = alt_port_open("memory", &port_handlers, NULL, 1, &port, NULL);
+	atomic_store(&armed, false);
+	if (!r)
+		port_used(port);
+	else
+		assert_true(r == -ENOMEM || r == -EAGAIN); /* its own, its thread's */
+	alt_port_close(port);
+	assert_int_equal(listeners, 0);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+static void a_port_is_there_or_is_not(void **state)
+{
+	tell(asks_outside, true);
+}
+
+static int begin(void **state)
+{
+	return mkdtemp(runtime) ? setenv("ALTITUDE_RUNTIME", runtime, 1) : -1;
+}
+
+static int end(void **state)
+{
+	return rmdir(runtime);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -423,9 +517,10 @@ int main(void)
 		cmocka_unit_test(an_open_that_comes_to_nothing_is_no_filters_to_release),
 		cmocka_unit_test(what_a_filter_opened_below_is_closed_below_without_memory_too),
 		cmocka_unit_test(what_is_to_be_parked_is_answered_without_memory_too),
+		cmocka_unit_test(a_port_is_there_or_is_not),
 	};
 
 	if (!FAILING)
 		return 77;
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, begin, end);
 }
