@@ -7,9 +7,11 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/failing.h"
 #include "io/slot.h"
 #include "session/test_kernel.h"
 
@@ -123,8 +125,8 @@ static int many_mount(struct alt_volume *v, const char *arg, struct alt_error *e
 	return 0;
 }
 
-static struct alt_filesystem_registration many = {
-	.size = sizeof(many), .name = "many", .mount = many_mount,
+static struct alt_filesystem_registration shelf = {
+	.size = sizeof(shelf), .name = "many", .mount = many_mount,
 	.ops = {
 		[ALT_OP_LOOKUP] = many_lookup, [ALT_OP_GETATTR] = many_getattr, [ALT_OP_OPEN] = many_open,
 		[ALT_OP_CREATE] = many_create, [ALT_OP_RELEASE] = many_release, [ALT_OP_READ] = many_read,
@@ -153,14 +155,14 @@ static int begin(void **state)
 	pthread_mutex_init(&k.lock, NULL);
 	pthread_cond_init(&k.changed, NULL);
 	options[0] = (struct io_option){ strdup("open"), strdup("no") };
-	if (volume_new("test", &many, "", options, &k.volume, &err) || stack_volume_init(k.volume))
+	if (volume_new("test", &shelf, "", options, &k.volume, &err) || stack_volume_init(k.volume))
 		return -1;
 	return session_loopback(k.volume, k_take, &k, &k.session);
 }
 
 static int begin_slow(void **state)
 {
-	many.flags = ALT_FS_SLOW;
+	shelf.flags = ALT_FS_SLOW;
 	return begin(state);
 }
 
@@ -173,7 +175,7 @@ static int end(void **state)
 	stack_volume_fini(k.volume);
 	good = !k.volume->inflight && !k.strange;
 	volume_free(k.volume);
-	many.flags = 0;
+	shelf.flags = 0;
 	for (int i = 0; i < K_ANSWERS; i++)
 		free(k.answers[i].body);
 	return good && opens == releases ? 0 : -1;
@@ -488,6 +490,42 @@ static void a_slow_file_system_is_not_opened_by_who_serves(void **state)
 
 #define over_many(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
+static void good_or_no_memory(int r)
+{
+	if (r && r != -ENOMEM)
+		fail_msg("allocation %ld of %ld that failed: %d", first, many, r);
+}
+
+/* Whoever has a file open goes on with it, also when what opens it for itself had no memory at first. */
+static void what_is_opened_on_demand_is_right_or_refused_without_memory(void **state)
+{
+	int file = 0;
+
+	if (!FAILING)
+		skip();
+	init(FUSE_NO_OPEN_SUPPORT);
+	for (many = 1; many < 5; many += 3)
+		for (first = 0, counted = LONG_MAX; counted > first; first++, file++) {
+			uint64_t n = lookup(file), other = lookup(FILES - 1);
+			int gone;
+
+			counted = 0;
+			armed = true;
+			good_or_no_memory(write_of(other, O_WRONLY));
+			good_or_no_memory(read_of(other));
+			gone = unlink_of(file);
+			good_or_no_memory(gone);
+			good_or_no_memory(read_of(n));
+			armed = false;
+			assert_int_equal(unlinked[file], !gone);
+			assert_int_equal(read_of(n), 0);
+			forget(n);
+			forget(other);
+			assert_int_equal(opens, releases);
+		}
+	assert_true(file > 8);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -507,6 +545,7 @@ int main(void)
 		over_many(an_open_may_take_its_time_and_holds_up_nobody),
 		cmocka_unit_test_setup_teardown(a_slow_file_system_is_not_opened_by_who_serves, begin_slow, end),
 		over_many(filters_of_opens_are_refused_and_others_see_the_shared_file),
+		over_many(what_is_opened_on_demand_is_right_or_refused_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

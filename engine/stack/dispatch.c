@@ -691,7 +691,7 @@ void alt_op_resume_post(struct alt_op *pub)
 
 /*
  * What it came without is found or opened first. One that wants to keep a file was to be served already, and is, also when the
- * file cannot be opened.
+ * file cannot be opened; but who has it open does not lose it because there was no memory just now.
  */
 static bool step_share(struct op *op)
 {
@@ -706,6 +706,10 @@ static bool step_share(struct op *op)
 	if (r < 0 && !op->keep_node) {
 		turn_round(op, r);
 		op->at = -1;
+	} else if (r == -ENOMEM) {
+		op->pub.status = r;
+		op->phase = PHASE_UP;
+		op->at = op->nframes - 1;
 	}
 	return true;
 }
