@@ -21,7 +21,7 @@ def user(place):
     home = place.directory("home")
     for path in (home, place.tree, place.mnt, place.tree / "f", place.runtime):
         os.chown(path, USER, USER)
-    return altitude_fixtures.user_shell(home, place.directory("dev"), dict(place.env, TREE=str(place.tree), MNT=str(place.mnt)))
+    return altitude_fixtures.user_shell(home, place.directory("dev"), dict(place.env, TREE=str(place.tree), MNT=str(place.mnt), CTRL_C=CTRL_C))
 
 
 def test_a_user_mounts_works_and_unmounts(place, user):
@@ -140,8 +140,20 @@ def test_where_the_device_is_closed_the_user_is_told(place, user):
     place.nothing_left()
 
 
+# What the terminal does at Ctrl-C, once everything has been said.
+CTRL_C = """
+import os, signal, subprocess
+tour = subprocess.Popen(["./try"], start_new_session=True, stdout=subprocess.PIPE, text=True)
+for line in tour.stdout:
+    if "everything else" in line:
+        os.killpg(tour.pid, signal.SIGINT)
+assert tour.wait() == 0, tour.returncode
+assert "nothing is left mounted" in line, line
+"""
+
+
 def test_try_as_a_user(place, user):
-    """`./try --once` on a copy of the sources that belongs to the user, who has neither root nor sudo."""
+    """`./try` on a copy of the sources that belongs to the user, who has neither root nor sudo: the tour, and with Ctrl-C."""
     copy = place.path / "home" / "altitude"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(
         ".git", "build", "build-*", "__pycache__", ".pytest_cache"))
@@ -153,6 +165,9 @@ def test_try_as_a_user(place, user):
         cd "$HOME/altitude"
         ./try --once
         ! grep "$HOME" /proc/self/mountinfo
+        python3 -c "$CTRL_C"
+        ! grep "$HOME" /proc/self/mountinfo
+        ! ls -d "$TMPDIR"/altitude-try.*
     """, timeout=600)
     assert "nothing is left mounted; the tour is over" in done.stdout
     assert "content_screener" in done.stdout and "and still:" in done.stdout
