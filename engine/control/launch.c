@@ -26,19 +26,30 @@ static void signals_block(sigset_t *set)
 	pthread_sigmask(SIG_BLOCK, set, NULL);
 }
 
-/* Modes come from callers, umask applied; the server's own would take bits away once more. */
+static void limit_raise(int which)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(which, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(which, &limit);
+	}
+}
+
+/*
+ * Modes come from callers, umask applied; the server's own would take bits away once more. How large a file may become is
+ * limited for callers as well: where it is for the server, they get EFBIG, not its end.
+ */
 static void process_prepare(void)
 {
-	struct rlimit files;
 	sigset_t set;
 
 	signals_block(&set);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	umask(0);
-	if (!getrlimit(RLIMIT_NOFILE, &files)) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
+	limit_raise(RLIMIT_NOFILE);
+	limit_raise(RLIMIT_FSIZE);
 }
 
 static int volume_open(struct server *s, struct server_plan *plan, struct alt_error *err)
