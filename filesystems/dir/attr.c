@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Attributes of a node and of the volume. The kernel has checked who may change what; this file
- * carries it out in the order the kernel does, so that what one step clears (set-user-id by chown)
- * the next may set.
+ * carries it out in the order the kernel does: what becomes of set-group-id depends on the group a file has had, and what one
+ * step clears (set-user-id by chown) the next may set.
  */
 #include "caller.h"
 
@@ -30,7 +30,7 @@ int dir_getattr(struct alt_op *op)
 	return r < 0 ? r : attr_answer(op, pin->fd);
 }
 
-/* Of the groups of a caller its first counts: who writes with the right of another loses a bit that says little. */
+/* Without the right to execute, set-group-id is lost by who is not of the group. */
 int attr_kill_suidgid(const struct alt_op *op, int fd)
 {
 	struct stat st;
@@ -41,8 +41,8 @@ int attr_kill_suidgid(const struct alt_op *op, int fd)
 	if (!S_ISREG(st.st_mode))
 		return 0;
 	kill |= st.st_mode & S_ISUID;
-	if (st.st_mode & S_IXGRP || op->caller.gid != st.st_gid)
-		kill |= st.st_mode & S_ISGID;
+	if (st.st_mode & S_ISGID && (st.st_mode & S_IXGRP || !caller_has_group(op, st.st_gid)))
+		kill |= S_ISGID;
 	if (!kill)
 		return 0;
 	return fd_chmod(dir_volume(op)->names, fd, st.st_mode & 07777 & ~kill);
@@ -113,8 +113,8 @@ static const struct {
 	uint32_t valid;
 	int (*set)(const struct alt_op *op, int fd);
 } steps[] = {
-	{ ALT_ATTR_UID | ALT_ATTR_GID, set_owner },
 	{ ALT_ATTR_KILL_SUIDGID, set_kill },
+	{ ALT_ATTR_UID | ALT_ATTR_GID, set_owner },
 	{ ALT_ATTR_MODE, set_mode },
 	{ ALT_ATTR_SIZE, set_size },
 	{ VALID_TIMES, set_times },

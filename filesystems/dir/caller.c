@@ -26,29 +26,47 @@ static bool umask_own(void)
 	return own_umask;
 }
 
+/* The groups of the caller, in @few or, when there are more, in *@many, which is to be freed; a caller that is gone has none. */
+static int groups_of(const struct alt_op *op, gid_t few[GROUPS_FEW], gid_t **many)
+{
+	int count = alt_caller_groups(op, few, GROUPS_FEW), max = count;
+
+	*many = NULL;
+	if (count <= GROUPS_FEW)
+		return count < 0 ? 0 : count;
+	*many = calloc(max, sizeof(**many));
+	if (!*many)
+		return -ENOMEM;
+	count = alt_caller_groups(op, *many, max);
+	return count < 0 ? 0 : count > max ? max : count;
+}
+
+bool caller_has_group(const struct alt_op *op, gid_t group)
+{
+	gid_t few[GROUPS_FEW], *many;
+	bool has = !op->caller.uid || op->caller.gid == group;
+	int count;
+
+	if (has)
+		return true;
+	count = groups_of(op, few, &many);
+	for (int i = 0; i < count && !has; i++)
+		has = (many ? many : few)[i] == group;
+	free(many);
+	return has;
+}
+
 static int groups_set(int count, const gid_t *groups)
 {
 	return syscall(SYS_setgroups, count, groups) < 0 ? -errno : 0;
 }
 
-/* A caller that is gone has no groups: too few rights, never too many. */
+/* Too few rights, never too many. */
 static int groups_take(struct caller *caller, const struct alt_op *op)
 {
-	gid_t few[GROUPS_FEW], *groups = few, *many = NULL;
-	int count = alt_caller_groups(op, few, GROUPS_FEW), r;
+	gid_t few[GROUPS_FEW], *many;
+	int count = groups_of(op, few, &many), r = count < 0 ? count : groups_set(count, many ? many : few);
 
-	if (count > GROUPS_FEW) {
-		int max = count;
-
-		many = calloc(max, sizeof(*many));
-		if (!many)
-			return -ENOMEM;
-		groups = many;
-		count = alt_caller_groups(op, many, max);
-		if (count > max)
-			count = max;
-	}
-	r = groups_set(count < 0 ? 0 : count, groups);
 	free(many);
 	caller->groups = r == 0;
 	return r;

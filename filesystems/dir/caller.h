@@ -22,6 +22,9 @@ struct caller {
 int caller_enter(struct caller *caller, const struct alt_op *op);
 void caller_leave(struct caller *caller);
 
+/** Whether the operation's caller is root, or of @group by any of its groups. */
+bool caller_has_group(const struct alt_op *op, gid_t group);
+
 /** Permissions to create with: the umask taken off where the thread has no umask of its own. */
 uint32_t caller_mode(const struct caller *caller, const struct alt_op *op);
 

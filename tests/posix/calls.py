@@ -17,7 +17,7 @@ MODES = [0o644, 0o600, 0o000, 0o755, 0o700, 0o4755, 0o2755, 0o1777, 0o2775, 0o66
 FLAGS = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT, os.O_WRONLY | os.O_CREAT | os.O_EXCL,
          os.O_RDWR | os.O_TRUNC, os.O_WRONLY | os.O_APPEND, os.O_RDONLY | os.O_DIRECTORY,
          os.O_RDONLY | os.O_NOFOLLOW, os.O_RDWR | os.O_CREAT | os.O_TRUNC, os.O_WRONLY | os.O_CREAT | os.O_APPEND]
-USERS = [(0, 0), (12001, 12001), (12002, 12002)]
+USERS = [(0, 0), (12001, 12001), (12002, 12002, 12001)]     # uid, gid, further groups
 
 
 def generate(seed, blocks, length):
@@ -26,6 +26,10 @@ def generate(seed, blocks, length):
 
     def name():
         return rng.choice(NAMES)
+
+    def own():
+        """The directory above is that of both."""
+        return rng.choice([n for n in NAMES if n != ".."])
 
     makers = {
         "open": lambda: (name(), rng.choice(FLAGS), rng.choice(MODES)),
@@ -44,10 +48,10 @@ def generate(seed, blocks, length):
         "link": lambda: (name(), name()),
         "symlink": lambda: (rng.choice(["a", "dir", "loop", "/nowhere", "missing", "z" * 300]), name()),
         "readlink": lambda: (name(),),
-        "chmod": lambda: (name(), rng.choice(MODES)),
-        "chown": lambda: (name(), rng.choice([-1, 0, 12001, 12002]), rng.choice([-1, 0, 12001, 12002])),
+        "chmod": lambda: (own(), rng.choice(MODES)),
+        "chown": lambda: (own(), rng.choice([-1, 0, 12001, 12002]), rng.choice([-1, 0, 12001, 12002])),
         "truncate": lambda: (name(), rng.choice([0, 1, 4096, 123456, -1])),
-        "utime": lambda: (name(), rng.choice([None, (1000000007, 5)])),
+        "utime": lambda: (own(), rng.choice([None, (1000000007, 5)])),
         "access": lambda: (name(), rng.choice([os.F_OK, os.R_OK, os.W_OK, os.X_OK, os.R_OK | os.W_OK])),
         "listdir": lambda: (name(),),
         "mkfifo": lambda: (name(), rng.choice(MODES)),
@@ -97,8 +101,10 @@ class Process:
             return os.pread(self.fd(args[0]), args[1], args[2])
         if verb == "pwrite":
             return os.pwrite(self.fd(args[0]), bytes(i % 251 for i in range(args[1])), args[2])
-        if verb in ("ftruncate", "fchmod"):
-            return getattr(os, verb)(self.fd(args[0]), args[1])
+        if verb in ("ftruncate", "fchmod", "posix_fallocate"):
+            return getattr(os, verb)(self.fd(args[0]), *args[1:])
+        if verb == "copy_file_range":
+            return os.copy_file_range(self.fd(args[0]), self.fd(args[1]), *args[2:])
         if verb == "fstat":
             return _attributes(os.fstat(self.fd(args[0])))
         if verb in ("stat", "lstat"):
@@ -127,7 +133,7 @@ def run_block(directory, user, calls):
             os.chdir(directory)
             os.umask(0o022)
             if user[0] != os.geteuid():
-                os.setgroups([])
+                os.setgroups(user[2:])
                 os.setgid(user[1])
                 os.setuid(user[0])
             process, answers = Process(), []
