@@ -319,6 +319,7 @@ static const struct {
 } ioctls[] = {
 	{ FS_IOC_GETFLAGS, 0, sizeof(uint32_t) },
 	{ FS_IOC_SETFLAGS, sizeof(uint32_t), 0 },
+	{ FS_IOC_GETVERSION, 0, sizeof(uint32_t) }, /* whatever its number says */
 	{ FS_IOC_FSGETXATTR, 0, sizeof(struct fsxattr) },
 	{ FS_IOC_FSSETXATTR, sizeof(struct fsxattr), 0 },
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Operations on a name in a directory. What creates acts as the caller; what removes or moves acts
- * as the server: the kernel has checked directory permissions and sticky bits by then.
+ * as the server: the kernel has checked directory permissions and sticky bits by then. A whiteout is created, too.
  */
 #include "caller.h"
 #include "watch.h"
@@ -172,12 +172,15 @@ int dir_rename(struct alt_op *op)
 {
 	SCOPED_PIN from = NULL;
 	SCOPED_PIN to = NULL;
+	SCOPED_CALLER caller = { 0 };
 	int r = parent_get(op, &from);
 
 	if (r == 0)
 		r = name_check(op->p->new_name);
 	if (r == 0)
 		r = pin_get(dir_volume(op), op->p->other, &to);
+	if (r == 0 && op->p->flags & RENAME_WHITEOUT)
+		r = caller_enter(&caller, op);
 	if (r < 0)
 		return r;
 	r = renameat2(from->fd, op->p->name, to->fd, op->p->new_name, op->p->flags);

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from altitude_calls import KEEP_SIZE, PUNCH_HOLE, RENAME_EXCHANGE, RENAME_NOREPLACE, as_user, fallocate, in_child, link_open, renameat2
+from altitude_calls import KEEP_SIZE, PUNCH_HOLE, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, as_user, fallocate, in_child, link_open, renameat2
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -434,6 +434,36 @@ def test_what_a_user_creates_is_the_users(volume):
     for name in "fdspl":
         s = os.lstat(volume.tree / name)
         assert (s.st_uid, s.st_gid) == (12001, 12001), name
+
+
+@root_only
+def test_a_whiteout_is_the_users(volume):
+    """RENAME_WHITEOUT leaves something in place of what was renamed: it is made, as by mknod(2)."""
+    os.chmod(volume.mnt, 0o777)
+
+    def work():
+        open(volume.mnt / "f", "w").close()
+        renameat2(volume.mnt / "f", volume.mnt / "g", RENAME_WHITEOUT)
+
+    assert as_user(12001, work) == 0
+    left = os.lstat(volume.tree / "f")
+    assert (stat.S_IFMT(left.st_mode), left.st_rdev, left.st_uid, left.st_gid) == (stat.S_IFCHR, 0, 12001, 12001)
+
+
+def test_the_generation_of_an_inode_is_that_below(volume):
+    """What lsattr -v shows: FS_IOC_GETVERSION, whose number speaks of a long, and which answers with an int."""
+    def generation(path):
+        room = bytearray(b"\xff" * 16)
+        with open(path) as f:
+            fcntl.ioctl(f, 0x80087601, room)
+        return room
+
+    (volume.mnt / "f").write_text("x")
+    try:
+        below = generation(volume.tree / "f")
+    except OSError:
+        pytest.skip("the file system below tells no generation")
+    assert generation(volume.mnt / "f") == below
 
 
 @root_only
