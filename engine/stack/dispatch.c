@@ -21,15 +21,13 @@
  *        RUNNING --resume--> RESUMED                  then the returning thread goes on
  * Anything else is a second completion, and the verifier's business.
  */
-#include "stack/compiled.h"
+#include "stack/dispatch.h"
 #include <altitude/log.h>
 
 #include <errno.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum phase { PHASE_SHARE, PHASE_DOWN, PHASE_SERVE, PHASE_UP, PHASE_DONE };
 enum pend { PEND_NONE, PEND_RUNNING, PEND_PENDED, PEND_AWAITED, PEND_RESUMED };
 
 static void run(struct op *op);
@@ -41,34 +39,6 @@ static void serve_alone(struct op *op)
 	op->phase = PHASE_SERVE;
 	op_begin(op);
 	run(op);
-}
-
-static bool verifying(void)
-{
-	return getenv("ALTITUDE_VERIFY");
-}
-
-/* A module that breaks the contract is named at once; there is no going on with an operation nobody owns. */
-static void broken_by(const struct op *op, const char *filter, const char *what)
-{
-	alt_log(LOG_ERR, "verifier: %s '%s' broke the contract of operation '%s': %s",
-		filter ? "filter" : "file system", filter ? filter : op->pub.volume->fs->name, alt_op_name(op->pub.code), what);
-	if (verifying())
-		abort();
-}
-
-/* @in NULL: the file system */
-static void broken(const struct op *op, const struct alt_instance *in, const char *what)
-{
-	broken_by(op, in ? in->name : NULL, what);
-}
-
-/* Whose turn it is; NULL: the file system's. */
-static const struct alt_instance *in_turn(const struct op *op)
-{
-	bool filters = (op->phase == PHASE_DOWN || op->phase == PHASE_UP) && op->at >= 0 && op->at < op->nframes;
-
-	return filters ? op->frames[op->at].in : NULL;
 }
 
 static bool claim(struct op_frame *f, int from, int to)
@@ -93,7 +63,7 @@ static void pend_begin(struct op *op)
 static void pend_not(struct op *op, const struct alt_instance *in)
 {
 	if (atomic_exchange(&op->pend, PEND_NONE) == PEND_RESUMED)
-		broken(op, in, "completed, and not kept");
+		op_broken(op, in, "completed, and not kept");
 }
 
 static bool endless(const struct op *op)
@@ -143,9 +113,9 @@ static bool pend_resume(struct op *op, bool filters)
 	if (was == PEND_PENDED)
 		return true;
 	if (op->keeper[0])
-		broken_by(op, op->keeper, "completed twice");
+		op_broken_by(op, op->keeper, "completed twice");
 	else
-		broken(op, filters ? in_turn(op) : NULL, "completed twice, or never kept");
+		op_broken(op, filters ? op_in_turn(op) : NULL, "completed twice, or never kept");
 	return false;
 }
 
@@ -156,7 +126,7 @@ struct alt_params *alt_op_edit(struct alt_op *pub)
 	struct op *op = (struct op *)pub;
 
 	if (pub->flags & ALT_OP_POST) {
-		broken(op, in_turn(op), "parameters edited on the way up, where nobody sees them");
+		op_broken(op, op_in_turn(op), "parameters edited on the way up, where nobody sees them");
 		return NULL;
 	}
 	if (!op->edit) {
@@ -174,7 +144,7 @@ void alt_op_dirty(struct alt_op *pub)
 	if (op->edit)
 		pub->flags |= ALT_OP_DIRTY;
 	else
-		broken(op, in_turn(op), "made dirty without an edit");
+		op_broken(op, op_in_turn(op), "made dirty without an edit");
 }
 
 /* After a pre: what it changed and declared goes down; what it only changed has no effect. */
@@ -183,7 +153,7 @@ static void params_commit(struct op *op)
 	if (op->edit && (op->pub.flags & ALT_OP_DIRTY))
 		op->pub.p = op->edit;
 	else if (op->edit && verifying() && memcmp(op->edit, op->pub.p, sizeof *op->edit))
-		broken(op, in_turn(op), "parameters changed, and not declared (alt_op_dirty)");
+		op_broken(op, op_in_turn(op), "parameters changed, and not declared (alt_op_dirty)");
 	op->edit = NULL;
 	op->pub.flags &= ~(uint32_t)ALT_OP_DIRTY;
 }
@@ -382,16 +352,16 @@ static void status_check(struct op *op, const struct alt_instance *in)
 
 	if (never_fails(op)) {
 		if (op->pub.status)
-			broken(op, in, "it cannot fail");
+			op_broken(op, in, "it cannot fail");
 		op->pub.status = 0;
 	} else if (!is_status(op->pub.status)) {
-		broken(op, in, "its status is neither 0 nor -errno");
+		op_broken(op, in, "its status is neither 0 nor -errno");
 		op->pub.status = -EIO;
 	} else if (!op->pub.status && !op->opened && (opens >> op->pub.code & 1)) {
-		broken(op, in, "open succeeded without an open file; a filter may complete it only with an error");
+		op_broken(op, in, "open succeeded without an open file; a filter may complete it only with an error");
 		op->pub.status = -EIO;
 	} else if (!op->pub.status && !op->pub.r.node && (nodes >> op->pub.code & 1)) {
-		broken(op, in, "success without a node; a filter may complete it only with an error");
+		op_broken(op, in, "success without a node; a filter may complete it only with an error");
 		op->pub.status = -EIO;
 	}
 }
@@ -403,9 +373,9 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 
 	params_commit(op);
 	if (ctx && (decision == ALT_PRE_SUCCESS_NO_CALLBACK || decision == ALT_PRE_COMPLETE || !f->post))
-		broken(op, f->in, "a completion context, and no post-operation to free it");
+		op_broken(op, f->in, "a completion context, and no post-operation to free it");
 	else if (decision == ALT_PRE_SYNCHRONIZE && !f->post)
-		broken(op, f->in, "synchronized, and no post-operation that would run on this thread");
+		op_broken(op, f->in, "synchronized, and no post-operation that would run on this thread");
 	switch (decision) {
 	case ALT_PRE_SYNCHRONIZE:
 	case ALT_PRE_SUCCESS_WITH_CALLBACK:
@@ -433,7 +403,7 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 			turn_round(op, op->pub.status);
 		break;
 	default:
-		broken(op, f->in, decision == ALT_PRE_DISALLOW_FASTIO ? "DISALLOW_FASTIO for an operation that may block" :
+		op_broken(op, f->in, decision == ALT_PRE_DISALLOW_FASTIO ? "DISALLOW_FASTIO for an operation that may block" :
 								       "unknown answer of a pre-operation");
 		frame_over(f);
 		if (!never_fails(op))
@@ -521,7 +491,7 @@ void alt_op_resume_pre(struct alt_op *pub, enum alt_pre decision, void *ctx)
 	struct op *op = (struct op *)pub;
 
 	if (decision != ALT_PRE_SUCCESS_WITH_CALLBACK && decision != ALT_PRE_SUCCESS_NO_CALLBACK && decision != ALT_PRE_COMPLETE)
-		broken(op, in_turn(op), "resumed with an answer that cannot be given later");
+		op_broken(op, op_in_turn(op), "resumed with an answer that cannot be given later");
 	alt_op_clear_cancel(pub);
 	op->decision = decision;
 	op->decision_ctx = ctx;
@@ -565,7 +535,7 @@ static struct op *open_undo(struct op *op)
 static void served(struct op *op, int status)
 {
 	if (!is_status(status)) {
-		broken(op, NULL, "the handler's answer is neither 0, -errno nor ALT_PENDING");
+		op_broken(op, NULL, "the handler's answer is neither 0, -errno nor ALT_PENDING");
 		status = -EIO;
 	}
 	op->pub.status = never_fails(op) ? 0 : status;
@@ -648,7 +618,7 @@ static bool up_go_on(struct op *op)
 		pend_begin(op);
 		answer = f->post(&op->pub, f->in, f->ctx);
 		if (answer != ALT_POST_FINISHED && answer != ALT_POST_MORE_PROCESSING)
-			broken(op, f->in, "unknown answer of a post-operation");
+			op_broken(op, f->in, "unknown answer of a post-operation");
 		if (answer != ALT_POST_MORE_PROCESSING)
 			pend_not(op, f->in);
 		else if (!pend_keep(op, f->in))
@@ -809,7 +779,7 @@ static void frame_drain(const struct op *op, struct op_frame *f, struct op *copy
 	} else if (endless(op) && claim(f, FRAME_OWED, FRAME_IN_POST)) {
 		copy->pub.p = f->params;
 		if (f->post && f->post(&copy->pub, f->in, f->ctx) != ALT_POST_FINISHED)
-			broken(op, f->in, "a post-operation that is to drain keeps the operation");
+			op_broken(op, f->in, "a post-operation that is to drain keeps the operation");
 		frame_over(f);
 	}
 }
