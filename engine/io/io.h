@@ -143,7 +143,7 @@ struct alt_volume {
 	_Atomic uint64_t moves_begun, moves_over; /* RENAME: handed to the owner; names have followed */
 };
 
-/* One filter's place in one operation. The state says who may call it: see stack/dispatch.c. */
+/* One filter's place in one operation. The state says who may call it: see stack/dispatch.h. */
 struct op_frame {
 	struct alt_instance *in;
 	alt_pre_fn *pre;
@@ -180,7 +180,7 @@ struct op {
 	void *done_arg;
 	_Atomic uint32_t refs;
 
-	int phase;                               /* see stack/dispatch.c */
+	int phase;                               /* see stack/dispatch.h */
 	int at;                                  /* frame in turn */
 	int nframes;
 	struct op_frame *frames, frames_inline[IO_FRAMES_INLINE];

@@ -10,9 +10,6 @@
 #include "base/base.h"
 #include "stack/stack.h"
 
-/* Of a frame in an operation; see dispatch.c. */
-enum frame_state { FRAME_WAITING, FRAME_IN_PRE, FRAME_OWED, FRAME_IN_POST, FRAME_OVER };
-
 /* Operations come to it: attached, also while it is asked whether it lets go. */
 static inline bool instance_serves(const struct alt_instance *in)
 {
@@ -51,7 +48,7 @@ uint64_t stack_interest(const struct stack *s);
 
 /* Copy the row of op into its frames and count in. 0 or -ENOMEM. */
 int stack_enter(struct op *op, struct alt_instance *below);
-/* Frames of a detaching instance that wait below or above are taken from their operations. See dispatch.c. */
+/* Wait until no operation may call @in, which is detaching: its frames that wait are taken from their operations. May sleep. */
 void stack_drain(struct alt_instance *in);
 /* One operation less that may call @in. */
 void stack_leave(struct alt_instance *in);

@@ -7,14 +7,7 @@
  *          |                                 ^
  *          +--complete, refused, no memory---+
  *
- * Each frame has a state; whoever moves it owns the call:
- *
- *        WAITING --> IN_PRE --> OWED --> IN_POST --> OVER
- *           |           |         |
- *           |           +---------|--------------> OVER   (no post wanted)
- *           +--> OVER (drained)   +--> OVER (drained: the post ran early, on a copy)
- *
- * A detach drains by moving WAITING and OWED frames to OVER: the operation meets a frame that is over and goes by.
+ * dispatch.h has the states of the frames it goes by.
  *
  * Pending: a callback that keeps the operation and whoever resumes it race. One of them finds the other's mark:
  *        RUNNING --return of the callback--> PENDED   then the resumer runs the machine
@@ -41,17 +34,6 @@ static void serve_alone(struct op *op)
 	run(op);
 }
 
-static bool claim(struct op_frame *f, int from, int to)
-{
-	return atomic_compare_exchange_strong(&f->state, &from, to);
-}
-
-static void frame_over(struct op_frame *f)
-{
-	atomic_store(&f->state, FRAME_OVER);
-	stack_leave(f->in);
-}
-
 /* ---- pending ---- */
 
 static void pend_begin(struct op *op)
@@ -66,15 +48,10 @@ static void pend_not(struct op *op, const struct alt_instance *in)
 		op_broken(op, in, "completed, and not kept");
 }
 
-static bool endless(const struct op *op)
-{
-	return op->pub.code == ALT_OP_SETLK && (op->rq.params.bits & ALT_PARAM_WAIT);
-}
-
 /* Somebody above wants its post on this thread; a wait for a lock has no end and is never synchronized. */
 static bool synchronized(const struct op *op)
 {
-	if (endless(op))
+	if (op_is_endless(op))
 		return false;
 	for (int i = 0; i < op->nframes; i++)
 		if (op->frames[i].sync && atomic_load(&op->frames[i].state) == FRAME_OWED)
@@ -333,7 +310,7 @@ static void synchronize_learn(const struct op *op, struct alt_instance *in)
 {
 	uint64_t bit = 1ull << op->pub.code;
 
-	if (endless(op) || !(op->pub.flags & ALT_OP_FAST) || (atomic_fetch_or(&in->synchronizes, bit) & bit))
+	if (op_is_endless(op) || !(op->pub.flags & ALT_OP_FAST) || (atomic_fetch_or(&in->synchronizes, bit) & bit))
 		return;
 	alt_log(LOG_NOTICE, "filter '%s' synchronizes '%s' and does not say so: give its callback ALT_CALLBACK_SYNCHRONIZES",
 		in->filter->name, alt_op_name(op->pub.code));
@@ -454,7 +431,7 @@ static bool step_down(struct op *op)
 		op->phase = PHASE_SERVE;
 		return true;
 	}
-	if (!claim(f, FRAME_WAITING, FRAME_IN_PRE)) {
+	if (!frame_claim(f, FRAME_WAITING, FRAME_IN_PRE)) {
 		op->at++;
 		return true;
 	}
@@ -637,7 +614,7 @@ static bool step_up(struct op *op)
 		return true;
 	}
 	f = &op->frames[op->at];
-	if (!claim(f, FRAME_OWED, FRAME_IN_POST)) {
+	if (!frame_claim(f, FRAME_OWED, FRAME_IN_POST)) {
 		op->at--;
 		return true;
 	}
@@ -694,7 +671,7 @@ void stack_shared(struct op *op)
 static void frames_sweep(struct op *op)
 {
 	for (int i = 0; i < op->nframes; i++)
-		if (claim(&op->frames[i], FRAME_WAITING, FRAME_OVER))
+		if (frame_claim(&op->frames[i], FRAME_WAITING, FRAME_OVER))
 			stack_leave(op->frames[i].in);
 }
 
@@ -740,83 +717,4 @@ void stack_run(struct op *op, struct alt_instance *below)
 		op->at = -1;
 	}
 	run(op);
-}
-
-/*
- * ---- drain ----
- *
- * An operation above the instance goes by it. One below is waited for, since its post may have bytes to turn back;
- * only a wait for a lock, which may have no end, gets its post early.
- */
-
-/*
- * The post an instance is owed runs early, on a copy whose result is unknown: it may only free. The operation goes on
- * meanwhile, and may end: the copy has what never changes, and references of its own.
- */
-static struct op *drain_copy_locked(const struct op *op)
-{
-	struct op *copy = op_new(op->pub.volume);
-
-	if (!copy)
-		return NULL;
-	copy->pub.code = op->pub.code;
-	copy->pub.flags = ALT_OP_DRAINING | ALT_OP_POST;
-	copy->pub.caller = op->pub.caller;
-	copy->pub.node = op->pub.node;
-	alt_node_ref(copy->pub.node);
-	if (endless(op)) {
-		copy->pub.file = op->pub.file;
-		atomic_fetch_add(&copy->pub.file->refs, 1);
-	}
-	return copy;
-}
-
-static void frame_drain(const struct op *op, struct op_frame *f, struct op *copy)
-{
-	/* Since it was looked at, one that waited may have been called, and be owed a post it must get at its time. */
-	if (claim(f, FRAME_WAITING, FRAME_OVER)) {
-		stack_leave(f->in);
-	} else if (endless(op) && claim(f, FRAME_OWED, FRAME_IN_POST)) {
-		copy->pub.p = f->params;
-		if (f->post && f->post(&copy->pub, f->in, f->ctx) != ALT_POST_FINISHED)
-			op_broken(op, f->in, "a post-operation that is to drain keeps the operation");
-		frame_over(f);
-	}
-}
-
-static struct op *op_with_frame_locked(struct alt_volume *v, const struct alt_instance *in, struct op_frame **ret)
-{
-	for (struct op *op = v->inflight; op; op = op->next) {
-		for (int i = 0; i < op->nframes; i++) {
-			int state = atomic_load(&op->frames[i].state);
-
-			if (op->frames[i].in != in ||
-			    (state != FRAME_WAITING && !(state == FRAME_OWED && endless(op))))
-				continue;
-			*ret = &op->frames[i];
-			return op;
-		}
-	}
-	return NULL;
-}
-
-void stack_drain(struct alt_instance *in)
-{
-	struct alt_volume *v = in->volume;
-	struct op_frame *f = NULL;
-	struct op *op, *copy;
-
-	for (;;) {
-		pthread_mutex_lock(&v->inflight_lock);
-		op = op_with_frame_locked(v, in, &f);
-		copy = op ? drain_copy_locked(op) : NULL;
-		if (copy)
-			alt_op_ref(&op->pub);
-		pthread_mutex_unlock(&v->inflight_lock);
-		if (!copy)
-			return; /* none there, or no memory: the caller looks again */
-		frame_drain(op, f, copy);
-		op_end(copy);
-		alt_op_unref(&op->pub);
-	}
 }

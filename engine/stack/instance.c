@@ -20,8 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REPORT_LOOKS 300 /* of 10 ms each: every three seconds a drain says what it waits for */
-
 /* Who holds a module, as it is told to the one who wants it gone. */
 struct hold {
 	struct module *module;
@@ -325,66 +323,6 @@ static void contexts_drop_all(struct alt_instance *in)
 	contexts_settle(in->live);
 }
 
-void stack_leave(struct alt_instance *in)
-{
-	struct stack_volume *sv = in->volume->sv;
-	bool awaited = atomic_load(&in->state) == INSTANCE_TEARDOWN;
-
-	if (atomic_fetch_sub(&in->ops, 1) == 1 && awaited) {
-		pthread_mutex_lock(&sv->lock);
-		pthread_cond_broadcast(&sv->changed);
-		pthread_mutex_unlock(&sv->lock);
-	}
-}
-
-/* Who is being waited for, in words a person can act on. */
-static void drain_report(struct alt_instance *in)
-{
-	struct alt_volume *v = in->volume;
-
-	pthread_mutex_lock(&v->inflight_lock);
-	for (struct op *op = v->inflight; op; op = op->next) {
-		const char *where = v->fs->name;
-		bool ours = false;
-
-		for (int i = 0; i < op->nframes; i++) {
-			int state = atomic_load(&op->frames[i].state);
-
-			ours = ours || (op->frames[i].in == in && state != FRAME_OVER);
-			if (state == FRAME_IN_PRE || state == FRAME_IN_POST)
-				where = op->frames[i].in->name;
-		}
-		if (ours)
-			alt_log(LOG_WARNING, "detaching '%s' from '%s' waits for '%s' of process %u, which is inside '%s'",
-				in->name, v->name, alt_op_name(op->pub.code), op->pub.caller.pid, where);
-	}
-	pthread_mutex_unlock(&v->inflight_lock);
-}
-
-/* A leave that read the state just before it changed signals nobody: hence the look every 10 ms, which also drains anew. */
-static void drain_wait(struct alt_instance *in)
-{
-	struct stack_volume *sv = in->volume->sv;
-	struct timespec until;
-	int looks = 0;
-
-	while (atomic_load(&in->ops)) {
-		stack_drain(in);
-		if (looks++ % REPORT_LOOKS == REPORT_LOOKS - 1)
-			drain_report(in);
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += 10000000;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_nsec -= 1000000000;
-			until.tv_sec++;
-		}
-		pthread_mutex_lock(&sv->lock);
-		if (atomic_load(&in->ops))
-			pthread_cond_timedwait(&sv->changed, &sv->lock, &until);
-		pthread_mutex_unlock(&sv->lock);
-	}
-}
-
 static void files_verify(const struct alt_instance *in)
 {
 	int32_t left = atomic_load(&in->files);
@@ -400,7 +338,7 @@ static void teardown(struct alt_instance *in, uint32_t reason)
 
 	if (reg->teardown_start)
 		reg->teardown_start(in, reason);
-	drain_wait(in);
+	stack_drain(in);
 	cancels_wait(in->volume); /* one that ended an operation is the filter's code until it has returned */
 	contexts_close(in->live);
 	if (reg->teardown_complete)

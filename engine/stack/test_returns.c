@@ -641,50 +641,6 @@ static void a_release_is_never_lost(void **state)
 	t_expect("+A +B +C * -C -A");
 }
 
-/* ---- what a detach waits for ---- */
-
-static void *hold_main(void *arg)
-{
-	struct t_call c = { 0 };
-
-	t_run(&c, t_op(ALT_OP_ACCESS, 1, NULL));
-	return NULL;
-}
-
-static void *resume_main(void *arg)
-{
-	sleep(4); /* it is told of after three seconds */
-	alt_op_resume_pre(kept, ALT_PRE_COMPLETE, NULL);
-	return NULL;
-}
-
-static void a_detach_that_waits_tells_for_whom(void **state)
-{
-	int was = dup(STDERR_FILENO);
-	FILE *log = tmpfile();
-	pthread_t held, resumed;
-	char text[4096] = "";
-
-	kept = NULL;
-	t_script('B')->on_pre = pre_pend_keep;
-	dup2(fileno(log), STDERR_FILENO);
-	pthread_create(&held, NULL, hold_main, NULL);
-	while (!atomic_load(&kept))
-		usleep(1000);
-	pthread_create(&resumed, NULL, resume_main, NULL);
-	t_detach("A");
-	pthread_join(held, NULL);
-	pthread_join(resumed, NULL);
-	alt_op_unref(kept);
-	dup2(was, STDERR_FILENO);
-	close(was);
-	rewind(log);
-	text[fread(text, 1, sizeof text - 1, log)] = 0;
-	fclose(log);
-	if (!strstr(text, "detaching 'A' from 'tfs:' waits for 'access' of process") || !strstr(text, "which is inside 'B'"))
-		fail_msg("the log: %s", text);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -721,7 +677,6 @@ int main(void)
 		case3(a_create_a_kept_post_refuses_is_released_too),
 		case3(a_release_cannot_fail),
 		case3(a_release_is_never_lost),
-		case3(a_detach_that_waits_tells_for_whom),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
