@@ -96,45 +96,6 @@ static bool pend_resume(struct op *op, bool filters)
 	return false;
 }
 
-/* ---- parameters ---- */
-
-struct alt_params *alt_op_edit(struct alt_op *pub)
-{
-	struct op *op = (struct op *)pub;
-
-	if (pub->flags & ALT_OP_POST) {
-		op_broken(op, op_in_turn(op), "parameters edited on the way up, where nobody sees them");
-		return NULL;
-	}
-	if (!op->edit) {
-		op->edit = alt_op_alloc(pub, sizeof *op->edit);
-		if (op->edit)
-			memcpy(op->edit, pub->p, sizeof *op->edit); /* with what lies between the members: see params_commit() */
-	}
-	return op->edit;
-}
-
-void alt_op_dirty(struct alt_op *pub)
-{
-	struct op *op = (struct op *)pub;
-
-	if (op->edit)
-		pub->flags |= ALT_OP_DIRTY;
-	else
-		op_broken(op, op_in_turn(op), "made dirty without an edit");
-}
-
-/* After a pre: what it changed and declared goes down; what it only changed has no effect. */
-static void params_commit(struct op *op)
-{
-	if (op->edit && (op->pub.flags & ALT_OP_DIRTY))
-		op->pub.p = op->edit;
-	else if (op->edit && verifying() && memcmp(op->edit, op->pub.p, sizeof *op->edit))
-		op_broken(op, op_in_turn(op), "parameters changed, and not declared (alt_op_dirty)");
-	op->edit = NULL;
-	op->pub.flags &= ~(uint32_t)ALT_OP_DIRTY;
-}
-
 /* ---- views ---- */
 
 static int view_name(struct op *op, const struct op_frame *f)

@@ -42,4 +42,7 @@ const struct alt_instance *op_in_turn(const struct op *op);
 /* What is dear to find out is looked for only then. */
 bool verifying(void);
 
+/* params.c. After a pre: what it changed and declared goes down; what it only changed has no effect. */
+void params_commit(struct op *op);
+
 #endif
