@@ -96,160 +96,6 @@ static bool pend_resume(struct op *op, bool filters)
 	return false;
 }
 
-/* ---- views ---- */
-
-static int view_name(struct op *op, const struct op_frame *f)
-{
-	const struct alt_filter_registration *reg = f->in->filter->reg;
-	struct alt_params *p;
-	int r;
-
-	if (!reg->name_down || !op->pub.p->name || (op->pub.code >= ALT_OP_GETXATTR && op->pub.code <= ALT_OP_REMOVEXATTR))
-		return 0;
-	p = alt_op_edit(&op->pub);
-	for (int i = 0; p && i < 2; i++) {
-		const char **name = i ? &p->new_name : &p->name;
-		char *lower = *name ? alt_op_alloc(&op->pub, 256) : NULL;
-
-		if (!*name)
-			break;
-		if (!lower)
-			return -ENOMEM;
-		r = reg->name_down(f->in, i ? p->other : op->pub.node, *name, lower);
-		if (r < 0)
-			return r;
-		*name = lower;
-	}
-	if (!p)
-		return -ENOMEM;
-	op->pub.flags |= ALT_OP_DIRTY;
-	params_commit(op);
-	return 0;
-}
-
-/* The file system's reference to an entry's node goes back. */
-static void dirent_drop(const struct op *op, struct op_dirent *d)
-{
-	const struct alt_filesystem_registration *owner = op->pub.node->owner;
-
-	if (d->has_entry && d->entry.data && owner->forget)
-		owner->forget(op->pub.volume, d->entry.key, d->entry.data);
-	d->has_entry = false;
-}
-
-/* Entries have no more room than their names take. */
-static int dirent_rename(struct op *op, struct op_dirent **at, const char *name)
-{
-	struct op_dirent *old = *at, *d;
-
-	if (!strcmp(old->name, name))
-		return 0;
-	d = op_dirent_new(op, old, NULL, name);
-	if (!d)
-		return -ENOMEM;
-	d->next_entry = old->next_entry;
-	*at = d;
-	return 0;
-}
-
-/* Returns the cookie of the last entry seen, hidden or not; 0: there was none. */
-static int64_t view_entries(struct op *op, const struct op_frame *f)
-{
-	const struct alt_filter_registration *reg = f->in->filter->reg;
-	struct op_dirent **at = &op->dirents, *d;
-	int64_t last = 0;
-
-	while ((d = *at)) {
-		last = d->next;
-		if (reg->attributes && d->has_entry)
-			reg->attributes(f->in, NULL, &d->entry.attr);
-		if (reg->entry && strcmp(d->name, ".") && strcmp(d->name, "..")) {
-			char name[256];
-
-			strcpy(name, d->name);
-			if (!reg->entry(f->in, op->pub.node, name)) {
-				*at = d->next_entry;
-				dirent_drop(op, d);
-				continue;
-			}
-			/* The node is known by its lower name: under this one it is to be looked up. */
-			dirent_drop(op, d);
-			if (dirent_rename(op, at, name) < 0)
-				op->pub.status = -ENOMEM;
-		}
-		at = &(*at)->next_entry;
-	}
-	op->dirents_tail = at;
-	return last;
-}
-
-static void listed(struct op *more)
-{
-	struct op *op = more->done_arg;
-
-	op_followed(op, more);
-	if (more->pub.status < 0)
-		op->pub.status = more->pub.status;
-	op_dirents_take(op, more);
-	op_end(more);
-	if (pend_resume(op, false) && up_go_on(op))
-		run(op);
-}
-
-/* What the caller asked for, from @offset on: its own, in another piece. NULL without memory. */
-static struct op *listing_more(struct op *op, const struct op_frame *f, int64_t offset)
-{
-	struct op *more = stack_generated(ALT_OP_READDIR, op->pub.node, op->pub.file);
-
-	if (!more)
-		return NULL;
-	more->pub.flags = op->pub.flags & (ALT_OP_FAST | ALT_OP_REISSUED);
-	more->pub.caller = op->pub.caller;
-	more->rq.params = *f->params;
-	more->rq.plus = op->rq.plus;
-	more->rq.params.offset = offset;
-	more->done = listed;
-	more->done_arg = op;
-	return more;
-}
-
-/*
- * An empty answer is the end of the directory: while all that came is hidden, what follows is asked for. Who answers may be the
- * one that brought us here, so nobody waits for it. false: it goes on when it is there.
- */
-static bool view_listing(struct op *op, const struct op_frame *f)
-{
-	int64_t last;
-
-	while (op->pub.status >= 0 && (last = view_entries(op, f)) && !op->dirents) {
-		struct op *more = listing_more(op, f, last);
-
-		if (!more) {
-			op->pub.status = -ENOMEM;
-			break;
-		}
-		pend_begin(op);
-		op_follow(op, more);
-		stack_run(more, f->in);
-		if (!pend_keep(op, NULL))
-			return false;
-	}
-	return true;
-}
-
-static bool view_up(struct op *op, const struct op_frame *f)
-{
-	const struct alt_filter_registration *reg = f->in->filter->reg;
-
-	if (op->pub.status < 0 || !(reg->attributes || reg->entry))
-		return true;
-	if (op->pub.code == ALT_OP_READDIR)
-		return view_listing(op, f);
-	if (reg->attributes && op->pub.r.entry.attr.mode)
-		reg->attributes(f->in, op->pub.r.node ? op->pub.r.node : op->pub.node, &op->pub.r.entry.attr);
-	return true;
-}
-
 /* ---- down ---- */
 
 static void turn_round(struct op *op, int status)
@@ -325,9 +171,11 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 	case ALT_PRE_SUCCESS_NO_CALLBACK:
 		if (decision == ALT_PRE_SUCCESS_NO_CALLBACK)
 			f->post = NULL;
-		r = view_name(op, f);
+		r = view_names(op, f);
 		if (r < 0)
 			turn_round(op, r);
+		else
+			params_commit(op);
 		if (f->post || f->in->filter->reg->attributes || f->in->filter->reg->entry)
 			atomic_store(&f->state, FRAME_OWED);
 		else
@@ -544,13 +392,44 @@ static void post_over(struct op *op, struct op_frame *f)
 	op->at--;
 }
 
+static void looked(struct op *more)
+{
+	struct op *op = more->done_arg;
+
+	op_followed(op, more);
+	view_more(op, more);
+	op_end(more);
+	if (pend_resume(op, false) && up_go_on(op))
+		run(op);
+}
+
+/*
+ * What is seen above the frame. When that takes another operation, who answers it may be the one that brought us here, so nobody
+ * waits for it. false: it goes on when it is there.
+ */
+static bool up_look(struct op *op, const struct op_frame *f)
+{
+	struct op *more;
+
+	while ((more = view_answer(op, f))) {
+		more->done = looked;
+		more->done_arg = op;
+		pend_begin(op);
+		op_follow(op, more);
+		stack_run(more, f->in);
+		if (!pend_keep(op, NULL))
+			return false;
+	}
+	return true;
+}
+
 /* The frame in turn: what is seen above it, then its post. false: it is somebody else's now. */
 static bool up_go_on(struct op *op)
 {
 	struct op_frame *f = &op->frames[op->at];
 	int answer;
 
-	if (!view_up(op, f))
+	if (!up_look(op, f))
 		return false;
 	if (f->post) {
 		pend_begin(op);

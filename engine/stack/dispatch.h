@@ -45,4 +45,13 @@ bool verifying(void);
 /* params.c. After a pre: what it changed and declared goes down; what it only changed has no effect. */
 void params_commit(struct op *op);
 
+/* view.c. The names that go down, in parameters that are edited. 0 or -errno. */
+int view_names(struct op *op, const struct op_frame *f);
+/*
+ * The answer becomes what is seen above the frame: NULL, done. Or an operation that is to be run below it first, done and
+ * done_arg to be filled: what it brings is handed to view_more(), and view_answer() is asked again.
+ */
+struct op *view_answer(struct op *op, const struct op_frame *f);
+void view_more(struct op *op, struct op *more);
+
 #endif
