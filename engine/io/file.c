@@ -59,14 +59,11 @@ static void released(struct op *op)
 /* Nobody is there to be told of a failure, and the owner would keep what it holds for ever: memory is waited for. */
 struct op *op_release(struct alt_file *f, uint32_t flags)
 {
-	struct op *op = op_new_surely(f->node->volume);
+	struct op *op;
 
-	op->pub.code = f->directory ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE;
+	while (!(op = op_generated(f->directory ? ALT_OP_RELEASEDIR : ALT_OP_RELEASE, f->node, f)))
+		poll(NULL, 0, 1);
 	op->pub.flags = flags;
-	op->pub.node = f->node;
-	op->pub.file = f;
-	alt_node_ref(f->node);
-	atomic_fetch_add(&f->refs, 1);
 	op->rq.params.flags = f->flags;
 	op->done = released;
 	return op;

@@ -229,6 +229,8 @@ void volume_live(struct alt_volume *v, struct volume_live *ret);
 /* Operations. */
 struct op *op_new(struct alt_volume *v);     /* refs = 1, zeroed but for message; NULL without memory */
 struct op *op_new_surely(struct alt_volume *v); /* the same; memory is waited for */
+/* The engine's or a filter's own: params, done and done_arg are to be filled. @file may be NULL. NULL without memory. */
+struct op *op_generated(enum alt_op_code code, struct alt_node *node, struct alt_file *file);
 /* Fill node and file pointers, room and parameters of pub from op->rq: 0, -ESTALE, -EBADF, -ENOMEM, -EINVAL. */
 int op_resolve(struct op *op);
 int op_file_make(struct op *op);             /* before the owner: the new open file of OPEN, CREATE...; 0 or -ENOMEM */

@@ -68,6 +68,22 @@ struct op *op_new_surely(struct alt_volume *v)
 	return op;
 }
 
+struct op *op_generated(enum alt_op_code code, struct alt_node *node, struct alt_file *file)
+{
+	struct op *op = op_new(node->volume);
+
+	if (!op)
+		return NULL;
+	op->pub.code = code;
+	op->pub.flags = ALT_OP_GENERATED;
+	op->pub.node = node;
+	op->pub.file = file;
+	alt_node_ref(node);
+	if (file)
+		atomic_fetch_add(&file->refs, 1);
+	return op;
+}
+
 void alt_op_ref(struct alt_op *pub)
 {
 	atomic_fetch_add(&((struct op *)pub)->refs, 1);

@@ -52,8 +52,6 @@ int stack_enter(struct op *op, struct alt_instance *below);
 void stack_drain(struct alt_instance *in);
 /* One operation less that may call @in. */
 void stack_leave(struct alt_instance *in);
-/* An operation of the engine's or of a filter's own: params, done and done_arg are to be filled. NULL without memory. */
-struct op *stack_generated(enum alt_op_code code, struct alt_node *node, struct alt_file *file);
 /*
  * Give @op, which came without a handle, the shared file (COPY_FILE_RANGE: both) that serves it; or the one it keeps. 0, -errno,
  * or 1: one is being opened, and stack_shared() is called when that is over, also before this returns.

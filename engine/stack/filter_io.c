@@ -14,22 +14,6 @@ static void generated_done(struct op *op)
 	sem_post(op->done_arg);
 }
 
-struct op *stack_generated(enum alt_op_code code, struct alt_node *node, struct alt_file *file)
-{
-	struct op *op = op_new(node->volume);
-
-	if (!op)
-		return NULL;
-	op->pub.code = code;
-	op->pub.flags = ALT_OP_GENERATED;
-	op->pub.node = node;
-	op->pub.file = file;
-	alt_node_ref(node);
-	if (file)
-		atomic_fetch_add(&file->refs, 1);
-	return op;
-}
-
 static int generated_run(struct op *op, struct alt_instance *in)
 {
 	sem_t over;
@@ -51,7 +35,7 @@ static long transfer(struct alt_instance *in, enum alt_op_code code, struct alt_
 
 	if (count > IO_DATA_MAX || offset < 0)
 		return -EINVAL;
-	op = stack_generated(code, file->node, file);
+	op = op_generated(code, file->node, file);
 	if (!op)
 		return -ENOMEM;
 	op->rq.params.buf = buf;
@@ -81,7 +65,7 @@ long alt_io_write(struct alt_instance *in, struct alt_file *file, const void *bu
 
 int alt_io_getattr(struct alt_instance *in, struct alt_node *node, struct alt_attr *attr)
 {
-	struct op *op = stack_generated(ALT_OP_GETATTR, node, NULL);
+	struct op *op = op_generated(ALT_OP_GETATTR, node, NULL);
 	int r;
 
 	if (!op)
@@ -102,7 +86,7 @@ int alt_io_open(struct alt_instance *in, struct alt_node *node, uint32_t flags, 
 		return -EINVAL;
 	if (node->rec.type == S_IFDIR)
 		return -EISDIR;
-	op = stack_generated(ALT_OP_OPEN, node, NULL);
+	op = op_generated(ALT_OP_OPEN, node, NULL);
 	if (!op)
 		return -ENOMEM;
 	op->rq.params.flags = flags;
@@ -131,7 +115,7 @@ void alt_io_close(struct alt_instance *in, struct alt_file *file)
 
 int alt_io_unlink(struct alt_instance *in, struct alt_node *dir, const char *name)
 {
-	struct op *op = stack_generated(ALT_OP_UNLINK, dir, NULL);
+	struct op *op = op_generated(ALT_OP_UNLINK, dir, NULL);
 	int r;
 
 	if (!op)

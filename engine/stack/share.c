@@ -78,7 +78,7 @@ int stack_share(struct op *op)
 		*need.file = shared_find(need.node, need.want, need.flags);
 		if (*need.file)
 			continue;
-		open = stack_generated(ALT_OP_OPEN, need.node, NULL);
+		open = op_generated(ALT_OP_OPEN, need.node, NULL);
 		if (!open)
 			return -ENOMEM;
 		open->pub.flags |= op->pub.flags & (ALT_OP_FAST | ALT_OP_REISSUED);

@@ -92,7 +92,7 @@ static int64_t view_entries(struct op *op, const struct op_frame *f)
 /* What the caller asked for, from @offset on: its own, in another piece. NULL without memory. */
 static struct op *listing_more(struct op *op, const struct op_frame *f, int64_t offset)
 {
-	struct op *more = stack_generated(ALT_OP_READDIR, op->pub.node, op->pub.file);
+	struct op *more = op_generated(ALT_OP_READDIR, op->pub.node, op->pub.file);
 
 	if (!more)
 		return NULL;
