@@ -298,8 +298,6 @@ struct notice *notices_take(struct alt_volume *v);
  * or a child, is known to the answers: see notices_missed(). By the thread that takes.
  */
 void notices_again(struct alt_volume *v, uint64_t number, bool data, unsigned tries);
-/* What had a name of which the kernel is yet to be told: numbers, some 0. How many, @most of them at most. */
-unsigned notices_left(struct alt_volume *v, uint64_t parent, const char *name, uint64_t ret[], unsigned most);
 void notice_all(struct alt_volume *v, bool data);
 /* Number of the node in slot @i, 0 for none; false when there is no such slot: to walk all of them. */
 bool node_at(struct alt_volume *v, uint32_t i, uint64_t *number);

@@ -3,7 +3,7 @@
  * Notices wait in a bounded queue. When it is full they become one: forget everything. A missed notice would be a wrong
  * answer; a superfluous one costs a request.
  */
-#include "io/io.h"
+#include "io/node.h"
 #include <altitude/notify.h>
 
 #include <errno.h>
@@ -16,6 +16,7 @@
 #define LATER_MS 1024u           /* the longest that one of them waits */
 #define STRANGERS 64u            /* keys that were told of last and are no node's */
 #define SAME_KEY 4u              /* nodes of one key: the one there is, and those of the past that are still known */
+#define LEFT_MANY 16u            /* directories that had one name, before the kernel heard of it */
 
 struct notices {
 	pthread_mutex_t lock;
@@ -216,7 +217,8 @@ static bool says_of(const struct notice *n, uint64_t parent, const char *name)
 	return (n->kind == NOTICE_ENTRY || n->kind == NOTICE_DELETE) && n->number == parent && !strcmp(n->name, name);
 }
 
-unsigned notices_left(struct alt_volume *v, uint64_t parent, const char *name, uint64_t ret[], unsigned most)
+/* What had a name of which the kernel is yet to be told: numbers, some 0. How many, @most of them at most. */
+static unsigned notices_left(struct alt_volume *v, uint64_t parent, const char *name, uint64_t ret[], unsigned most)
 {
 	struct notices *q = v->notices;
 	unsigned count = 0;
@@ -229,6 +231,28 @@ unsigned notices_left(struct alt_volume *v, uint64_t parent, const char *name, u
 			ret[count++] = n->child;
 	pthread_mutex_unlock(&q->lock);
 	return count;
+}
+
+static void bury(struct alt_node *n)
+{
+	if (!n)
+		return;
+	if (n->rec.type == S_IFDIR)
+		node_hide(n);
+	alt_node_unref(n);
+}
+
+void node_bury(struct alt_node *parent, const char *name)
+{
+	struct alt_volume *v = parent->volume;
+	uint64_t left[LEFT_MANY];
+	unsigned count;
+
+	bury(node_child(parent, name));
+	/* Who left it by what was heard from below has no such name here any more. */
+	count = notices_left(v, parent->rec.number, name, left, LEFT_MANY);
+	while (count--)
+		bury(left[count] ? node_get(v, left[count]) : NULL);
 }
 
 static void node_tell(const struct alt_node *n, bool data)
