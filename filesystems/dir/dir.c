@@ -2,9 +2,10 @@
 /*
  * dir: a directory as a volume. This file mounts and unmounts; the table below has every operation.
  *
- *   caller.c  acting as the caller      node.c  reaching a node       names.c  names in a directory
- *   attr.c    attributes                file.c  open files            list.c   listings
- *   xattr.c   extended attributes       lock.c  locks
+ *   caller.c  acting as the caller      node.c  reaching a node       pin.c    what is in use
+ *   names.c   names in a directory      list.c  listings              entry.c  what is told of a file
+ *   attr.c    attributes                file.c  open files            xattr.c  extended attributes
+ *   lock.c    locks
  *   watch.c   changes made beside the volume: whole.c and each.c  how they are heard    events.c  what they say
  */
 #include "watch.h"

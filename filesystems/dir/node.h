@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Owns: how a node is reached below: pins (one O_PATH descriptor per inode in use), their table and
- * cache.
+ * Owns: how a node is reached below, and what a volume and an open file are here.
  * Never: follows a symbolic link, leaves the tree, keeps a descriptor for a node that is merely
  * known.
  * Hands to: names.c, attr.c, file.c, list.c, xattr.c, lock.c, which work on a pin's descriptor.
@@ -10,6 +9,7 @@
 #define DIR_NODE_H
 
 #include "fd.h"
+#include "pin.h"
 
 #include <altitude/filesystem.h>
 
@@ -18,30 +18,10 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#define PIN_BUCKETS 1024u
-#define PIN_CACHED 64u
 #define LOCKED_BITS 65536u
 
-struct lock_owner;
 struct lock_wait;
 struct dir_watch;
-
-/** An inode in use: by a handler, an open file, or the cache of directories. */
-struct dir_pin {
-	struct alt_key key;
-	uint32_t generation;             /* of the inode number; 0: not known */
-	struct dir_volume *volume;
-	struct dir_pin *next;            /* [volume.lock] in its bucket */
-	unsigned refs;                   /* [volume.lock] */
-	bool cached;                     /* [volume.lock] the cache holds one of the references */
-	uint64_t used;                   /* [volume.lock] when the cache was last asked for it */
-	mode_t type;                     /* S_IFMT part of its mode */
-	int fd;                          /* O_PATH */
-	pthread_mutex_t lock;
-	struct lock_owner *owners;       /* [lock] who has byte-range locks, lock.c */
-	_Atomic unsigned mappable;       /* opens for reading and writing, watch.c */
-	_Atomic uint64_t heard;          /* since when each change is heard of, watch.c; 0: not asked yet */
-};
 
 struct dir_volume {
 	/* Lock order: wait_lock, pin.lock, lock. */
@@ -96,34 +76,6 @@ static inline struct dir_file *dir_file(const struct alt_op *op)
  * Returns 0, -ESTALE when it is not there any more, or what openat2(2) answered.
  */
 int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_pin **ret);
-
-/** The pin of what @fd is; the table opens its own descriptor, @fd stays the caller's. */
-int pin_of_fd(struct dir_volume *volume, int fd, struct dir_pin **ret);
-/** The same of what @entry tells of @fd; takes @fd, also on failure. */
-int pin_of_entry(struct dir_volume *volume, int fd, const struct alt_entry *entry, struct dir_pin **ret);
-
-void pin_ref(struct dir_pin *pin);
-void pin_put(struct dir_pin *pin);
-
-/** Let the cache forget a directory that was removed. */
-void pin_uncache(struct dir_volume *volume, struct alt_key key);
-
-/** Whether the file of this key is open for reading and writing. */
-bool pin_is_mappable(struct dir_volume *volume, struct alt_key key);
-
-/** Whether the file of this key is in use and has no name any more. */
-bool pin_is_unlinked(struct dir_volume *volume, struct alt_key key);
-
-/** Empty the cache, so that a volume can end. */
-void pin_uncache_all(struct dir_volume *volume);
-
-static inline void pin_putp(struct dir_pin **pin)
-{
-	if (*pin)
-		pin_put(*pin);
-}
-
-#define SCOPED_PIN __attribute__((cleanup(pin_putp))) struct dir_pin *
 
 /**
  * Key, attributes and lifetimes of @name in @dirfd ("" for @dirfd itself), never following a link.
