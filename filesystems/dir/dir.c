@@ -5,7 +5,7 @@
  *   caller.c  acting as the caller      node.c  reaching a node       pin.c    what is in use
  *   names.c   names in a directory      list.c  listings              entry.c  what is told of a file
  *   attr.c    attributes                file.c  open files            xattr.c  extended attributes
- *   lock.c    locks
+ *   lock.c    locks                     owner.c who has them           wait.c   waiting for one
  *   watch.c   changes made beside the volume: whole.c and each.c  how they are heard    events.c  what they say
  */
 #include "watch.h"

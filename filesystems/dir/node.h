@@ -41,7 +41,7 @@ struct dir_volume {
 
 	pthread_mutex_t wait_lock;
 	pthread_cond_t wait_cond;
-	struct lock_wait *waits;                 /* [wait_lock] oldest first */
+	struct lock_wait *waits;                 /* [wait_lock] oldest first; wait.c */
 	pthread_t waiter;                        /* [wait_lock] runs when waiting */
 	bool waiting, stopping;                  /* [wait_lock] */
 	bool kicked;                     /* [wait_lock] a lock was dropped: try again at once */
@@ -54,7 +54,7 @@ struct dir_file {
 	bool mappable;                   /* opened for reading and writing */
 	bool flocked;                    /* [pin.lock] a flock(2) lock was asked for */
 	bool unflushed;                  /* nobody tells of each close(2) */
-	uint64_t *lockers;               /* [pin.lock] owners that locked through an unflushed one; lock.c */
+	uint64_t *lockers;               /* [pin.lock] owners that locked through an unflushed one; owner.c */
 	unsigned locker_count;           /* [pin.lock] */
 	struct dir_list *list;           /* directories: where the listing is, list.c */
 };

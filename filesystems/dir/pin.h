@@ -47,7 +47,7 @@ struct dir_pin {
 	mode_t type;                     /* S_IFMT part of its mode */
 	int fd;                          /* O_PATH */
 	pthread_mutex_t lock;
-	struct lock_owner *owners;       /* [lock] who has byte-range locks, lock.c */
+	struct lock_owner *owners;       /* [lock] who has byte-range locks, owner.c */
 	_Atomic unsigned mappable;       /* opens for reading and writing, watch.c */
 	_Atomic uint64_t heard;          /* since when each change is heard of, watch.c; 0: not asked yet */
 };
