@@ -52,13 +52,5 @@ int stack_enter(struct op *op, struct alt_instance *below);
 void stack_drain(struct alt_instance *in);
 /* One operation less that may call @in. */
 void stack_leave(struct alt_instance *in);
-/*
- * Give @op, which came without a handle, the shared file (COPY_FILE_RANGE: both) that serves it; or the one it keeps. 0, -errno,
- * or 1: one is being opened, and stack_shared() is called when that is over, also before this returns.
- */
-int stack_share(struct op *op);
-void stack_shared(struct op *op);
-/* @op may take a node's last name: while it can still be opened, there is to be an open file of it. */
-bool stack_keeps(struct op *op);
 
 #endif

@@ -341,7 +341,7 @@ static bool step_serve(struct op *op)
 
 	if ((op->pub.node->owner->flags & ALT_FS_SLOW) && (op->pub.flags & ALT_OP_FAST))
 		return to_worker(op);
-	if (atomic_load(&op->pub.volume->no_open) && !op->keep_node && stack_keeps(op)) {
+	if (atomic_load(&op->pub.volume->no_open) && !op->keep_node && share_keeps(op)) {
 		op->phase = PHASE_SHARE;
 		return true;
 	}
@@ -476,19 +476,36 @@ void alt_op_resume_post(struct alt_op *pub)
 
 /* ---- the machine ---- */
 
+static void opened(struct op *open)
+{
+	struct op *op = open->done_arg;
+
+	if (!op->keep_node)
+		op_followed(op, open);
+	share_opened(op, open);
+	op_end(open);
+	if (pend_resume(op, false))
+		run(op);
+}
+
 /*
  * What it came without is found or opened first. One that wants to keep a file was to be served already, and is, also when the
  * file cannot be opened; but who has it open does not lose it because there was no memory just now.
  */
 static bool step_share(struct op *op)
 {
-	int r;
+	struct op *open;
+	int r = share_give(op, &open);
 
-	pend_begin(op);
-	r = stack_share(op);
-	if (r > 0)
+	if (r > 0) {
+		open->done = opened;
+		open->done_arg = op;
+		pend_begin(op);
+		if (!op->keep_node) /* which others have open */
+			op_follow(op, open);
+		stack_run(open, NULL);
 		return pend_keep(op, NULL); /* and looks what is still missing */
-	pend_not(op, NULL);
+	}
 	op->phase = op->keep_node ? PHASE_SERVE : PHASE_DOWN;
 	if (r < 0 && !op->keep_node) {
 		turn_round(op, r);
@@ -499,12 +516,6 @@ static bool step_share(struct op *op)
 		op->at = op->nframes - 1;
 	}
 	return true;
-}
-
-void stack_shared(struct op *op)
-{
-	if (pend_resume(op, false))
-		run(op);
 }
 
 /* Below the place where the operation turned round, frames wait for a pre that will never come. */

@@ -54,4 +54,14 @@ int view_names(struct op *op, const struct op_frame *f);
 struct op *view_answer(struct op *op, const struct op_frame *f);
 void view_more(struct op *op, struct op *more);
 
+/*
+ * share.c. Give @op, which came without a handle, the shared file (COPY_FILE_RANGE: both) that serves it; or the one it keeps. 0,
+ * -errno, or 1: *ret is to be run from the top first, done and done_arg to be filled. It is handed to share_opened(), and
+ * share_give() is asked again.
+ */
+int share_give(struct op *op, struct op **ret);
+void share_opened(struct op *op, struct op *open);
+/* @op may take a node's last name: while it can still be opened, there is to be an open file of it. */
+bool share_keeps(struct op *op);
+
 #endif

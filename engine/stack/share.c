@@ -3,7 +3,7 @@
  * The open files that requests without a handle are served by: opened when one is needed first, with the server's rights,
  * since the kernel has checked those of whoever asks. See io/shared.c for how long they stay.
  */
-#include "stack/compiled.h"
+#include "stack/dispatch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,14 +45,11 @@ static bool try_again(struct op *op, const struct need *need, int error)
 	return true;
 }
 
-static void opened(struct op *open)
+void share_opened(struct op *op, struct op *open)
 {
-	struct op *op = open->done_arg;
 	int r = open->pub.status;
 	struct need need;
 
-	if (!op->keep_node)
-		op_followed(op, open);
 	lacks(op, &need);
 	if (!r) {
 		*need.file = open->pub.file;
@@ -62,12 +59,10 @@ static void opened(struct op *open)
 	} else if (!try_again(op, &need, r)) {
 		op->share_error = r;
 	}
-	op_end(open);
-	stack_shared(op);
 }
 
 /* Two that come at the same time may both open it; the file that is used less is closed as others are. */
-int stack_share(struct op *op)
+int share_give(struct op *op, struct op **ret)
 {
 	struct need need;
 	struct op *open;
@@ -83,17 +78,13 @@ int stack_share(struct op *op)
 			return -ENOMEM;
 		open->pub.flags |= op->pub.flags & (ALT_OP_FAST | ALT_OP_REISSUED);
 		open->rq.params.flags = writes ? O_WRONLY | (need.flags & SHARE_FLAGS) : O_RDONLY;
-		open->done = opened;
-		open->done_arg = op;
-		if (!op->keep_node) /* which others have open */
-			op_follow(op, open);
-		stack_run(open, NULL);
+		*ret = open;
 		return 1;
 	}
 	return op->share_error;
 }
 
-bool stack_keeps(struct op *op)
+bool share_keeps(struct op *op)
 {
 	const struct alt_params *p = op->pub.p;
 	struct alt_node *n = NULL;
