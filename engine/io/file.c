@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/slot.h"
 
+#include <poll.h>
 
 struct alt_file *file_new(struct alt_node *n, uint32_t flags)
 {
