@@ -7,7 +7,8 @@
  * plain send(2) and recv(2): each packet is one struct alt_port_header and its payload.
  *
  * Nothing waits for ever: each question has a deadline and says what the answer is when none comes. A listener that
- * let ALT_PORT_MISSES questions in a row pass is not asked any more until it answers something.
+ * let ALT_PORT_MISSES questions in a row pass is not asked any more until it answers something. Whoever connects and does not
+ * say who it is gives its place up when it is needed.
  * Source: FltCreateCommunicationPort, FltSendMessage, FltCloseClientPort; FILTER_MESSAGE_HEADER, FILTER_REPLY_HEADER.
  */
 #ifndef ALTITUDE_PORT_H
