@@ -46,7 +46,7 @@ def generate(seed, blocks, length):
         "unlink": lambda: (name(),),
         "rename": lambda: (name(), name()),
         "link": lambda: (name(), name()),
-        "symlink": lambda: (rng.choice(["a", "dir", "loop", "/nowhere", "missing", "z" * 300]), name()),
+        "symlink": lambda: (rng.choice(["a", "dir", "loop", "/proc/nowhere", "missing", "z" * 300]), name()),
         "readlink": lambda: (name(),),
         "chmod": lambda: (own(), rng.choice(MODES)),
         "chown": lambda: (own(), rng.choice([-1, 0, 12001, 12002]), rng.choice([-1, 0, 12001, 12002])),
