@@ -24,35 +24,41 @@
 #include <unistd.h>
 
 /*
- * The kernel writes with the rights this thread has during the ioctl. Without CAP_FSETID the file system below clears
- * set-user-id, set-group-id and capabilities, as it does for the user who really writes.
+ * The kernel writes with the rights this thread has during the ioctl, so they are those of who opens: without CAP_FSETID the
+ * file system below clears set-user-id, set-group-id and capabilities; without CAP_SYS_RESOURCE quotas bind; and what is kept
+ * for root is root's. Of a file that several users have open at a time the first decides.
  */
-static bool fsetid_switch(bool on)
+static bool rights_switch(bool lower)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	static _Thread_local struct __user_cap_data_struct caps[2]; /* a serving thread's do not change otherwise */
 	static _Thread_local bool known;
+	struct __user_cap_data_struct now[2];
 
 	if (!known && syscall(SYS_capget, &head, caps) < 0)
 		return false;
 	known = true;
-	if (on)
-		caps[0].effective |= 1u << CAP_FSETID;
-	else
-		caps[0].effective &= ~(1u << CAP_FSETID);
-	return syscall(SYS_capset, &head, caps) == 0;
+	memcpy(now, caps, sizeof(now));
+	if (lower)
+		now[0].effective &= ~(1u << CAP_FSETID | 1u << CAP_SYS_RESOURCE);
+	return syscall(SYS_capset, &head, now) == 0;
 }
 
-static int32_t backing_open(struct session *s, int fd)
+static int32_t backing_open(struct session *s, uid_t opener, int fd)
 {
 	struct fuse_backing_map map = { .fd = fd };
+	bool other = opener && !geteuid();
 	int id, why;
 
-	if (!fsetid_switch(false))
+	if (!rights_switch(true))
 		return 0;
+	if (other)
+		syscall(SYS_setfsuid, opener);
 	id = ioctl(s->fd, FUSE_DEV_IOC_BACKING_OPEN, &map);
 	why = errno;
-	fsetid_switch(true);
+	if (other)
+		syscall(SYS_setfsuid, 0);
+	rights_switch(false);
 
 	if (id <= 0 && !atomic_exchange(&s->through_told, true))
 		alt_log(LOG_NOTICE, "'%s': data does not pass through to the files below (%s); it is served as usual",
@@ -80,7 +86,7 @@ int32_t through_decide(struct session *s, struct op *op)
 	turn = stack_data_enter(op, &wanted);
 	pthread_mutex_lock(&v->modes_lock);
 	if (!n->modal && !wanted && op->backing_fd >= 0 && atomic_load(&s->may_through))
-		n->backing_id = backing_open(s, op->backing_fd);
+		n->backing_id = backing_open(s, op->pub.caller.uid, op->backing_fd);
 	if (n->modal > 0 || (!n->modal && n->backing_id)) {
 		n->modal++;
 		f->mode = wanted ? FILE_THROUGH_DIRECT : FILE_THROUGH;

@@ -48,11 +48,6 @@ int attr_kill_suidgid(const struct alt_op *op, int fd)
 	return fd_chmod(dir_volume(op)->names, fd, st.st_mode & 07777 & ~kill);
 }
 
-int attr_kill_unasked(const struct alt_op *op, int fd)
-{
-	return op->caller.uid && dir_volume(op)->privileged ? attr_kill_suidgid(op, fd) : 0;
-}
-
 static int set_owner(const struct alt_op *op, int fd)
 {
 	const struct alt_params *p = op->p;

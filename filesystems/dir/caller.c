@@ -7,6 +7,7 @@
 #include "caller.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/fsuid.h>
@@ -72,17 +73,37 @@ static int groups_take(struct caller *caller, const struct alt_op *op)
 	return r;
 }
 
+static int gid_take(struct caller *caller, const struct alt_op *op)
+{
+	caller->gid = true;
+	syscall(SYS_setfsgid, op->caller.gid);
+	return (gid_t)syscall(SYS_setfsgid, -1) == op->caller.gid ? 0 : -EPERM;
+}
+
+static int uid_take(struct caller *caller, const struct alt_op *op)
+{
+	caller->uid = true;
+	syscall(SYS_setfsuid, op->caller.uid);
+	return (uid_t)syscall(SYS_setfsuid, -1) == op->caller.uid ? 0 : -EPERM;
+}
+
+/* Where they are not the server's own. */
 static int ids_take(struct caller *caller, const struct alt_op *op)
 {
-	if (!op->caller.uid && op->caller.gid == caller->volume->gid)
-		return 0; /* the server's own */
-	caller->ids = true;
-	syscall(SYS_setfsgid, op->caller.gid);
-	if (op->caller.uid)
-		syscall(SYS_setfsuid, op->caller.uid);
-	if ((uid_t)syscall(SYS_setfsuid, -1) != op->caller.uid)
-		return -EPERM;
-	return (gid_t)syscall(SYS_setfsgid, -1) == op->caller.gid ? 0 : -EPERM;
+	int r = op->caller.uid || op->caller.gid != caller->volume->gid ? gid_take(caller, op) : 0;
+
+	return r == 0 && op->caller.uid ? uid_take(caller, op) : r;
+}
+
+void caller_prepare(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[2];
+
+	if (syscall(SYS_capget, &head, caps) < 0)
+		return;
+	caps[0].effective &= ~(1u << CAP_SYS_RESOURCE);
+	syscall(SYS_capset, &head, caps);
 }
 
 int caller_enter(struct caller *caller, const struct alt_op *op)
@@ -104,14 +125,40 @@ int caller_enter(struct caller *caller, const struct alt_op *op)
 	return ids_take(caller, op);
 }
 
+/* Blocks that are there already, and no bits to clear. */
+static bool takes_nothing(const struct stat *st, int64_t end)
+{
+	return end <= st->st_size && st->st_blocks >= (st->st_size + 511) / 512 && !(st->st_mode & (S_ISUID | S_ISGID));
+}
+
+int caller_enter_writer(struct caller *caller, const struct alt_op *op, int fd, int64_t end)
+{
+	struct stat st;
+	int r;
+
+	*caller = (struct caller){ .volume = dir_volume(op) };
+	if (!caller->volume->privileged || !op->caller.uid)
+		return op->p->bits & ALT_PARAM_KILL_SUIDGID ? attr_kill_suidgid(op, fd) : 0;
+	if (op->p->bits & ALT_PARAM_WRITEBACK)
+		return 0; /* who wrote is not known any more */
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (takes_nothing(&st, end))
+		return 0;
+	if (!(st.st_mode & S_ISGID))
+		return uid_take(caller, op);
+	r = groups_take(caller, op);
+	return r < 0 ? r : ids_take(caller, op);
+}
+
 void caller_leave(struct caller *caller)
 {
 	int saved = errno;
 
-	if (caller->ids) {
+	if (caller->uid)
 		syscall(SYS_setfsuid, 0);
+	if (caller->gid)
 		syscall(SYS_setfsgid, caller->volume->gid);
-	}
 	if (caller->groups && groups_set(caller->volume->group_count, caller->volume->groups) < 0)
 		abort(); /* going on with another user's groups would be worse */
 	if (caller->umask)

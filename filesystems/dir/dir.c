@@ -8,6 +8,7 @@
  *   lock.c    locks                     owner.c who has them           wait.c   waiting for one
  *   watch.c   changes made beside the volume: whole.c and each.c  how they are heard    events.c  what they say
  */
+#include "caller.h"
 #include "watch.h"
 
 #include <errno.h>
@@ -79,6 +80,8 @@ static struct dir_volume *volume_new(void)
 	pthread_condattr_destroy(&attr);
 	volume->names = -1;
 	volume->privileged = geteuid() == 0;
+	if (volume->privileged)
+		caller_prepare();
 	volume->gid = getegid();
 	if (groups_keep(volume) < 0) {
 		volume_free(volume);

@@ -223,14 +223,12 @@ int dir_write(struct alt_op *op)
 	struct dir_file *file = dir_file(op);
 	struct iovec iov = { .iov_base = p->buf, .iov_len = p->size };
 	bool append = p->flags & O_APPEND && !(p->bits & ALT_PARAM_WRITEBACK);
+	SCOPED_CALLER caller;
+	int r = caller_enter_writer(&caller, op, file->fd, append ? INT64_MAX : (int64_t)(p->offset + p->size));
 	ssize_t n;
-	int r;
 
-	if (p->bits & ALT_PARAM_KILL_SUIDGID) {
-		r = attr_kill_suidgid(op, file->fd);
-		if (r < 0)
-			return r;
-	}
+	if (r < 0)
+		return r;
 	n = pwritev2(file->fd, &iov, 1, p->offset, append ? RWF_APPEND : 0);
 	if (n < 0)
 		return -errno;
@@ -277,7 +275,8 @@ int dir_fsync(struct alt_op *op)
 int dir_fallocate(struct alt_op *op)
 {
 	const struct alt_params *p = op->p;
-	int fd = dir_file(op)->fd, r = attr_kill_unasked(op, fd);
+	SCOPED_CALLER caller;
+	int fd = dir_file(op)->fd, r = caller_enter_writer(&caller, op, fd, INT64_MAX);
 
 	if (r < 0)
 		return r;
@@ -299,7 +298,8 @@ int dir_copy_file_range(struct alt_op *op)
 	const struct alt_params *p = op->p;
 	struct dir_file *to = alt_file_data(p->other_file);
 	off_t in = p->offset, out = p->offset_out;
-	int r = attr_kill_unasked(op, to->fd);
+	SCOPED_CALLER caller;
+	int r = caller_enter_writer(&caller, op, to->fd, INT64_MAX);
 	ssize_t n;
 
 	if (r < 0)

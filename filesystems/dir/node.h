@@ -86,8 +86,6 @@ int entry_fill(struct dir_volume *volume, int dirfd, const char *name, uint64_t 
 
 /** Clear set-user-id and set-group-id as a write by an ordinary user, the operation's caller, does. */
 int attr_kill_suidgid(const struct alt_op *op, int fd);
-/** The same where the kernel does not say that it is to be done, and leaves it to us. */
-int attr_kill_unasked(const struct alt_op *op, int fd);
 
 /** Takes a reference on @pin, and @fd when it succeeds; NULL without memory. */
 struct dir_file *file_new(int fd, struct dir_pin *pin);
