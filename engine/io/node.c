@@ -146,11 +146,6 @@ struct alt_node *node_get(struct alt_volume *v, uint64_t number)
 	return n;
 }
 
-static bool key_same(struct alt_key a, struct alt_key b)
-{
-	return a.id == b.id && a.dev == b.dev;
-}
-
 /*
  * A key may come again for another file while the one that had it is still known: they are told apart by type and
  * generation. Both can be found until the first is forgotten: an answer about it may still be under way.

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* What nodes and their names need of each other. */
+/* What nodes, their names, and what is told of them need of each other. */
 #ifndef IO_NODE_H
 #define IO_NODE_H
 
 #include "io/io.h"
+
+static inline bool key_same(struct alt_key a, struct alt_key b)
+{
+	return a.id == b.id && a.dev == b.dev;
+}
 
 /* One more reference, when there still is one. */
 bool node_ref_try(struct alt_node *n);

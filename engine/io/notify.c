@@ -260,11 +260,6 @@ static void node_tell(const struct alt_node *n, bool data)
 	notice_add(n->volume, &(struct notice){ .kind = NOTICE_NODE, .number = n->rec.number, .data = data }, NULL);
 }
 
-static bool key_same(struct alt_key a, struct alt_key b)
-{
-	return a.id == b.id && a.dev == b.dev;
-}
-
 static void stranger_note(struct alt_volume *v, struct alt_key key)
 {
 	pthread_mutex_lock(&v->notices->lock);

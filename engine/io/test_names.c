@@ -6,7 +6,7 @@
 
 static void a_path_is_the_names_up_to_the_root(void **state)
 {
-	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3), *f = file_in(b, "file", 4);
+	struct alt_node *a = t_dir(v->root, "a", 2), *b = t_dir(a, "b", 3), *f = t_file(b, "file", 4);
 	char buf[64], name[NAME_MAX + 1];
 	struct alt_node *parent;
 
@@ -15,9 +15,9 @@ static void a_path_is_the_names_up_to_the_root(void **state)
 	assert_string_equal(name, "file");
 	alt_node_unref(parent);
 	assert_null(alt_node_parent(v->root, name));
-	expect_path(v->root, "/");
-	expect_path(a, "/a");
-	expect_path(f, "/a/b/file");
+	t_expect_path(v->root, "/");
+	t_expect_path(a, "/a");
+	t_expect_path(f, "/a/b/file");
 	assert_int_equal(alt_node_path_at(b, "new", buf, sizeof buf), 8);
 	assert_string_equal(buf, "/a/b/new");
 	assert_int_equal(alt_node_path_at(v->root, "new", buf, sizeof buf), 4);
@@ -26,7 +26,7 @@ static void a_path_is_the_names_up_to_the_root(void **state)
 
 static void a_path_fits_to_the_byte_or_is_too_long(void **state)
 {
-	struct alt_node *a = dir_in(v->root, "a", 2), *f = file_in(a, "file", 3);
+	struct alt_node *a = t_dir(v->root, "a", 2), *f = t_file(a, "file", 3);
 
 	for (size_t size = 0; size < 12; size++) {
 		char *buf = malloc(size ? size : 1); /* of that size, for the address checker */
@@ -40,81 +40,81 @@ static void a_path_fits_to_the_byte_or_is_too_long(void **state)
 
 static void a_file_with_several_names_has_the_latest(void **state)
 {
-	struct alt_node *a = dir_in(v->root, "a", 2), *f = file_in(v->root, "one", 3);
+	struct alt_node *a = t_dir(v->root, "a", 2), *f = t_file(v->root, "one", 3);
 
 	assert_int_equal(node_name_bind(a, "two", f), 0);
-	expect_path(f, "/a/two");
+	t_expect_path(f, "/a/two");
 	assert_int_equal(node_name_bind(v->root, "one", f), 0); /* found by it again */
-	expect_path(f, "/one");
+	t_expect_path(f, "/one");
 	node_name_unbind(v->root, "one");
-	expect_path(f, "/a/two");
+	t_expect_path(f, "/a/two");
 	node_name_unbind(a, "two");
-	expect_path(f, NULL);
+	t_expect_path(f, NULL);
 	node_name_unbind(a, "two");
 	assert_int_equal(node_name_bind(a, "three", f), 0);
-	expect_path(f, "/a/three");
+	t_expect_path(f, "/a/three");
 }
 
 static void a_name_that_goes_to_another_leaves_the_first(void **state)
 {
-	struct alt_node *f = file_in(v->root, "name", 2), *g = file_in(v->root, "name", 3);
+	struct alt_node *f = t_file(v->root, "name", 2), *g = t_file(v->root, "name", 3);
 
-	expect_path(f, NULL);
-	expect_path(g, "/name");
+	t_expect_path(f, NULL);
+	t_expect_path(g, "/name");
 }
 
 static void a_rename_moves_what_is_below(void **state)
 {
-	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(v->root, "b", 3), *d = dir_in(a, "d", 4), *f = file_in(d, "f", 5);
+	struct alt_node *a = t_dir(v->root, "a", 2), *b = t_dir(v->root, "b", 3), *d = t_dir(a, "d", 4), *f = t_file(d, "f", 5);
 
 	assert_int_equal(node_name_move(a, "d", b, "e", false), 0);
-	expect_path(f, "/b/e/f");
+	t_expect_path(f, "/b/e/f");
 	assert_int_equal(node_name_move(v->root, "b", a, "c", false), 0);
-	expect_path(f, "/a/c/e/f");
+	t_expect_path(f, "/a/c/e/f");
 	assert_int_equal(node_name_move(a, "c", a, "cc", false), 0);
-	expect_path(d, "/a/cc/e");
+	t_expect_path(d, "/a/cc/e");
 	assert_int_equal(node_name_move(a, "cc", a, "cc", false), 0);
-	expect_path(d, "/a/cc/e");
+	t_expect_path(d, "/a/cc/e");
 }
 
 static void a_rename_over_another_takes_its_name(void **state)
 {
-	struct alt_node *f = file_in(v->root, "f", 2), *g = file_in(v->root, "g", 3);
+	struct alt_node *f = t_file(v->root, "f", 2), *g = t_file(v->root, "g", 3);
 
 	assert_int_equal(node_name_move(v->root, "f", v->root, "g", false), 0);
-	expect_path(f, "/g");
-	expect_path(g, NULL);
+	t_expect_path(f, "/g");
+	t_expect_path(g, NULL);
 }
 
 static void a_rename_of_what_was_never_looked_up_still_hits_its_target(void **state)
 {
-	struct alt_node *g = file_in(v->root, "g", 3);
+	struct alt_node *g = t_file(v->root, "g", 3);
 
 	assert_int_equal(node_name_move(v->root, "unknown", v->root, "g", false), 0);
-	expect_path(g, NULL);
+	t_expect_path(g, NULL);
 	assert_int_equal(node_name_bind(v->root, "g", g), 0);
 	assert_int_equal(node_name_move(v->root, "unknown", v->root, "g", true), 0);
-	expect_path(g, "/unknown");
+	t_expect_path(g, "/unknown");
 	assert_int_equal(node_name_move(v->root, "no", v->root, "nor", false), 0);
 }
 
 static void an_exchange_swaps_two_names(void **state)
 {
-	struct alt_node *a = dir_in(v->root, "a", 2), *f = file_in(a, "f", 3), *g = file_in(v->root, "g", 4);
+	struct alt_node *a = t_dir(v->root, "a", 2), *f = t_file(a, "f", 3), *g = t_file(v->root, "g", 4);
 
 	assert_int_equal(node_name_move(a, "f", v->root, "g", true), 0);
-	expect_path(f, "/g");
-	expect_path(g, "/a/f");
+	t_expect_path(f, "/g");
+	t_expect_path(g, "/a/f");
 }
 
 static void a_rename_between_two_names_of_one_file_does_nothing(void **state)
 {
-	struct alt_node *f = file_in(v->root, "one", 2);
+	struct alt_node *f = t_file(v->root, "one", 2);
 
 	assert_int_equal(node_name_bind(v->root, "two", f), 0);
 	assert_int_equal(node_name_move(v->root, "one", v->root, "two", false), 0);
 	node_name_unbind(v->root, "two");
-	expect_path(f, "/one");
+	t_expect_path(f, "/one");
 }
 
 /* The walk, with the table growing in the middle of it. */
@@ -129,14 +129,14 @@ static void a_walk_has_each_name_that_stays(void **state)
 
 	for (int i = 0; i < 50; i++) {
 		snprintf(name, sizeof(name), "first%d", i);
-		first[i] = file_in(v->root, name, 100 + i);
+		first[i] = t_file(v->root, name, 100 + i);
 	}
 	buckets = v->name_buckets;
 	for (size_t i = 0; names_at(v, i, &n, &error); i++) {
 		assert_int_equal(error, 0);
 		for (; i == buckets / 2 && count < 400; count++) {
 			snprintf(name, sizeof(name), "more%u", count);
-			more[count] = file_in(v->root, name, 1000 + count);
+			more[count] = t_file(v->root, name, 1000 + count);
 		}
 		for (; n; n = next) {
 			next = n->next;
@@ -158,14 +158,14 @@ static void a_walk_has_each_name_that_stays(void **state)
 
 static void a_file_with_many_names_gives_them_all_back(void **state)
 {
-	struct alt_node *f = known(2, S_IFREG);
+	struct alt_node *f = t_known(2, S_IFREG);
 
 	for (int i = 0; i < 100; i++) {
 		struct alt_node *d;
 		char name[16];
 
 		snprintf(name, sizeof name, "d%d", i);
-		d = dir_in(v->root, name, 10 + i);
+		d = t_dir(v->root, name, 10 + i);
 		assert_int_equal(node_name_bind(d, "link", f), 0);
 		node_forget(v, alt_node_number(d), 1);
 	}
@@ -178,7 +178,7 @@ static void a_file_with_many_names_gives_them_all_back(void **state)
 /* What a damaged file system, or a kernel gone mad, may say. */
 static void nothing_stands_below_itself(void **state)
 {
-	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3), *c = dir_in(b, "c", 4);
+	struct alt_node *a = t_dir(v->root, "a", 2), *b = t_dir(a, "b", 3), *c = t_dir(b, "c", 4);
 
 	assert_int_equal(node_name_bind(c, "a", a), -EUCLEAN);
 	assert_int_equal(node_name_bind(a, "a", a), -EUCLEAN);
@@ -198,12 +198,12 @@ static void nothing_stands_below_itself(void **state)
  */
 static void a_directory_that_was_moved_unseen_loses_its_old_name(void **state)
 {
-	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3);
+	struct alt_node *a = t_dir(v->root, "a", 2), *b = t_dir(a, "b", 3);
 
 	assert_int_equal(node_name_bind(v->root, "b", b), 0);
 	assert_int_equal(node_name_bind(b, "a", a), 0);
-	expect_path(b, "/b");
-	expect_path(a, "/b/a");
+	t_expect_path(b, "/b");
+	t_expect_path(a, "/b/a");
 	node_forget(v, a->rec.number, 1);
 	node_forget(v, b->rec.number, 1);
 	assert_int_equal(v->nodes, 1);
@@ -251,10 +251,10 @@ static void a_path_read_during_renames_of_ancestors_is_one_that_was(void **state
 
 	stop = false;
 	strange = reads = 0;
-	da = dir_in(v->root, "a", 2);
-	db = dir_in(v->root, "b", 3);
-	x = dir_in(da, "x", 4);
-	leaf = file_in(x, "leaf", 5);
+	da = t_dir(v->root, "a", 2);
+	db = t_dir(v->root, "b", 3);
+	x = t_dir(da, "x", 4);
+	leaf = t_file(x, "leaf", 5);
 	for (int i = 0; i < 2; i++)
 		pthread_create(&t[i], NULL, path_main, leaf);
 	pthread_create(&t[2], NULL, ancestor_main, NULL);
@@ -266,7 +266,7 @@ static void a_path_read_during_renames_of_ancestors_is_one_that_was(void **state
 	for (int i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
 	assert_int_equal(strange, 0);
-	expect_path(leaf, "/a/x/leaf");
+	t_expect_path(leaf, "/a/x/leaf");
 }
 
 static void *exchange_path_main(void *arg)
@@ -288,8 +288,8 @@ static void a_node_has_a_name_all_through_an_exchange(void **state)
 
 	stop = false;
 	strange = reads = 0;
-	leaf = file_in(v->root, "p", 2);
-	leaf2 = file_in(v->root, "q", 3);
+	leaf = t_file(v->root, "p", 2);
+	leaf2 = t_file(v->root, "q", 3);
 	pthread_create(&t[0], NULL, exchange_path_main, leaf);
 	pthread_create(&t[1], NULL, exchange_path_main, leaf2);
 	for (int i = 0; i < 20000 || reads < 1000; i++)
@@ -303,21 +303,21 @@ static void a_node_has_a_name_all_through_an_exchange(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test_case(a_path_is_the_names_up_to_the_root),
-		test_case(nothing_stands_below_itself),
-		test_case(a_directory_that_was_moved_unseen_loses_its_old_name),
-		test_case(a_path_fits_to_the_byte_or_is_too_long),
-		test_case(a_file_with_several_names_has_the_latest),
-		test_case(a_name_that_goes_to_another_leaves_the_first),
-		test_case(a_rename_moves_what_is_below),
-		test_case(a_rename_over_another_takes_its_name),
-		test_case(a_rename_of_what_was_never_looked_up_still_hits_its_target),
-		test_case(an_exchange_swaps_two_names),
-		test_case(a_rename_between_two_names_of_one_file_does_nothing),
-		test_case(a_path_read_during_renames_of_ancestors_is_one_that_was),
-		test_case(a_node_has_a_name_all_through_an_exchange),
-		test_case(a_walk_has_each_name_that_stays),
-		test_case(a_file_with_many_names_gives_them_all_back),
+		t_case(a_path_is_the_names_up_to_the_root),
+		t_case(nothing_stands_below_itself),
+		t_case(a_directory_that_was_moved_unseen_loses_its_old_name),
+		t_case(a_path_fits_to_the_byte_or_is_too_long),
+		t_case(a_file_with_several_names_has_the_latest),
+		t_case(a_name_that_goes_to_another_leaves_the_first),
+		t_case(a_rename_moves_what_is_below),
+		t_case(a_rename_over_another_takes_its_name),
+		t_case(a_rename_of_what_was_never_looked_up_still_hits_its_target),
+		t_case(an_exchange_swaps_two_names),
+		t_case(a_rename_between_two_names_of_one_file_does_nothing),
+		t_case(a_path_read_during_renames_of_ancestors_is_one_that_was),
+		t_case(a_node_has_a_name_all_through_an_exchange),
+		t_case(a_walk_has_each_name_that_stays),
+		t_case(a_file_with_many_names_gives_them_all_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,23 +18,23 @@
 
 static void one_key_is_one_node(void **state)
 {
-	struct alt_node *n = intern_type(7, S_IFREG), *again = intern_type(7, S_IFREG), *other = intern_type(7, S_IFDIR);
+	struct alt_node *n = t_intern(7, S_IFREG), *again = t_intern(7, S_IFREG), *other = t_intern(7, S_IFDIR);
 
 	assert_ptr_equal(n, again);
-	assert_int_equal(forgotten, 1); /* the second reference to its data went back at once */
+	assert_int_equal(t_forgotten, 1); /* the second reference to its data went back at once */
 	assert_ptr_not_equal(n, other); /* the key came back as something else */
 	assert_int_not_equal(alt_node_number(n), alt_node_number(other));
 	alt_node_unref(n);
 	alt_node_unref(again);
 	alt_node_unref(other);
-	assert_int_equal(forgotten, 3);
+	assert_int_equal(t_forgotten, 3);
 }
 
 static struct alt_node *intern_again(uint64_t id, uint32_t generation, bool fresh)
 {
 	struct alt_entry e = { .key.id = id, .attr.mode = S_IFREG | 0644, .generation = generation, .fresh = fresh };
 
-	return node_intern(v, &e, &fs);
+	return node_intern(v, &e, &t_fs);
 }
 
 /* Answers about the first may still be under way when the second is known. */
@@ -83,7 +83,7 @@ static void what_is_made_this_moment_is_no_node_of_the_past(void **state)
 	alt_node_unref(found[1]);
 	alt_node_unref(node_get(v, alt_node_number(past))); /* ...but by its number, while it is held */
 	for (uint64_t id = 100; id < 1000; id++)            /* the table grows meanwhile */
-		known(id, S_IFREG);
+		t_known(id, S_IFREG);
 	alt_node_unref(past);
 	alt_node_unref(again);
 	again = intern_again(7, 1, false);
@@ -96,7 +96,7 @@ static void what_is_made_this_moment_is_no_node_of_the_past(void **state)
 
 static void a_node_lives_until_it_is_forgotten_as_often_as_it_was_told(void **state)
 {
-	struct alt_node *n = intern_type(7, S_IFREG);
+	struct alt_node *n = t_intern(7, S_IFREG);
 	uint64_t number = alt_node_number(n);
 
 	node_remember(n, 1);
@@ -104,32 +104,32 @@ static void a_node_lives_until_it_is_forgotten_as_often_as_it_was_told(void **st
 	node_remember(n, 3);
 	alt_node_unref(n);
 	node_forget(v, number, 4);
-	assert_int_equal(forgotten, 0);
+	assert_int_equal(t_forgotten, 0);
 	n = node_get(v, number);
 	assert_non_null(n);
 	node_forget(v, number, 1);
-	assert_int_equal(forgotten, 0); /* we hold it */
+	assert_int_equal(t_forgotten, 0); /* we hold it */
 	alt_node_unref(n);
-	assert_int_equal(forgotten, 1);
+	assert_int_equal(t_forgotten, 1);
 	assert_null(node_get(v, number));
 	node_forget(v, number, 1);
 }
 
 static void a_count_from_outside_is_not_trusted(void **state)
 {
-	struct alt_node *n = known(7, S_IFREG), *held = node_get(v, alt_node_number(n));
+	struct alt_node *n = t_known(7, S_IFREG), *held = node_get(v, alt_node_number(n));
 	uint64_t number = alt_node_number(n);
 
 	node_forget(v, number, UINT64_MAX);
 	node_forget(v, number, UINT64_MAX);
 	node_forget(v, number, 1);
-	assert_int_equal(forgotten, 0);
+	assert_int_equal(t_forgotten, 0);
 	node_remember(held, 1);
 	alt_node_unref(held);
 	assert_ptr_equal(node_get(v, number), n);
 	alt_node_unref(n);
 	node_forget(v, number, 1);
-	assert_int_equal(forgotten, 1);
+	assert_int_equal(t_forgotten, 1);
 	node_forget(v, 0, 1);
 	node_forget(v, IO_ROOT_ID, 1000);
 	node_forget(v, 0xdeadbeef, 1);
@@ -145,7 +145,7 @@ static void a_number_is_not_used_twice(void **state)
 	uint64_t first = 0, number = 0;
 
 	for (int i = 0; i < 1000; i++) {
-		struct alt_node *n = known(7, S_IFREG);
+		struct alt_node *n = t_known(7, S_IFREG);
 
 		if (i && alt_node_number(n) == first)
 			fail_msg("round %d has the first number again", i);
@@ -163,14 +163,14 @@ static void a_number_is_not_used_twice(void **state)
 
 static void a_directory_stays_while_its_children_are_known(void **state)
 {
-	struct alt_node *a = dir_in(v->root, "a", 2), *b = dir_in(a, "b", 3), *f = file_in(b, "f", 4);
+	struct alt_node *a = t_dir(v->root, "a", 2), *b = t_dir(a, "b", 3), *f = t_file(b, "f", 4);
 
 	node_forget(v, alt_node_number(a), 1);
 	node_forget(v, alt_node_number(b), 1);
-	expect_path(f, "/a/b/f");
-	assert_int_equal(forgotten, 0);
+	t_expect_path(f, "/a/b/f");
+	assert_int_equal(t_forgotten, 0);
 	node_forget(v, alt_node_number(f), 1);
-	assert_int_equal(forgotten, 3);
+	assert_int_equal(t_forgotten, 3);
 	assert_int_equal(v->nodes, 1);
 	assert_int_equal(v->name_count, 0);
 }
@@ -181,7 +181,7 @@ static void a_deep_chain_goes_without_recursion(void **state)
 	uint64_t number;
 
 	for (int i = 0; i < 200000; i++) {
-		next = known(i + 2, S_IFDIR);
+		next = t_known(i + 2, S_IFDIR);
 		node_name_bind(n, "d", next);
 		if (n != v->root)
 			node_forget(v, alt_node_number(n), 1);
@@ -201,7 +201,7 @@ static void *intern_main(void *arg)
 	unsigned seed = (unsigned)(uintptr_t)arg;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		struct alt_node *n = intern_type(10 + rand_r(&seed) % 8, S_IFREG);
+		struct alt_node *n = t_intern(10 + rand_r(&seed) % 8, S_IFREG);
 		uint64_t number = alt_node_number(n);
 		char name[8], path[32];
 
@@ -227,7 +227,7 @@ static void lookups_and_forgets_of_the_same_nodes_race_and_the_counts_are_right(
 		pthread_join(t[i], NULL);
 	assert_int_equal(v->nodes, 1);
 	assert_int_equal(v->name_count, 0);
-	assert_int_equal(handed - forgotten, 1); /* the root's */
+	assert_int_equal(t_handed - t_forgotten, 1); /* the root's */
 }
 
 /* ---- many ---- */
@@ -269,7 +269,7 @@ static void millions_of_nodes_need_no_descriptor_and_little_memory(void **state)
 	before = resident_bytes();
 	for (int i = 0; i < many; i++) {
 		bool dir = i % 1000 == 0;
-		struct alt_node *n = known(2 + i, dir ? S_IFDIR : S_IFREG);
+		struct alt_node *n = t_known(2 + i, dir ? S_IFDIR : S_IFREG);
 
 		snprintf(name, sizeof name, "name-%d", i);
 		node_name_bind(dir ? v->root : d, name, n);
@@ -286,7 +286,7 @@ static void millions_of_nodes_need_no_descriptor_and_little_memory(void **state)
 		struct alt_node *n = node_get(v, numbers[i]);
 
 		snprintf(want, sizeof want, "/name-%d/name-%d", i - i % 1000, i);
-		expect_path(n, want);
+		t_expect_path(n, want);
 		alt_node_unref(n);
 	}
 	for (int i = 0; i < many; i++)
@@ -304,7 +304,7 @@ static void millions_of_nodes_need_no_descriptor_and_little_memory(void **state)
 
 static void a_file_has_a_number_of_its_own_and_holds_its_node(void **state)
 {
-	struct alt_node *n = known(7, S_IFREG);
+	struct alt_node *n = t_known(7, S_IFREG);
 	struct alt_file *f = file_new(n, O_RDWR), *g = file_new(n, O_RDONLY), *found;
 	uint64_t number = f->number;
 
@@ -312,7 +312,7 @@ static void a_file_has_a_number_of_its_own_and_holds_its_node(void **state)
 	assert_int_equal(alt_file_flags(f), O_RDWR);
 	assert_ptr_equal(alt_file_node(f), n);
 	node_forget(v, alt_node_number(n), 1);
-	assert_int_equal(forgotten, 0);
+	assert_int_equal(t_forgotten, 0);
 	found = file_get(v, number);
 	assert_ptr_equal(found, f);
 	file_unref(found);
@@ -324,37 +324,37 @@ static void a_file_has_a_number_of_its_own_and_holds_its_node(void **state)
 	assert_int_not_equal(f->number, number);
 	file_unref(f);
 	file_unref(g);
-	assert_int_equal(forgotten, 1);
+	assert_int_equal(t_forgotten, 1);
 }
 
 static void files_left_open_are_released_at_the_end_of_the_volume(void **state)
 {
-	struct alt_node *n = known(7, S_IFREG), *d = known(8, S_IFDIR);
+	struct alt_node *n = t_known(7, S_IFREG), *d = t_known(8, S_IFDIR);
 
 	file_new(n, 0);
 	file_new(n, 0);
 	file_new(d, 0)->directory = true;
 	volume_free(v);
-	assert_int_equal(releases, 3);
-	assert_int_equal(handed, forgotten);
-	assert_int_equal(begin(state), 0);
+	assert_int_equal(t_releases, 3);
+	assert_int_equal(t_handed, t_forgotten);
+	assert_int_equal(t_begin(state), 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test_case(one_key_is_one_node),
-		test_case(a_key_that_comes_again_is_another_node),
-		test_case(what_is_made_this_moment_is_no_node_of_the_past),
-		test_case(a_node_lives_until_it_is_forgotten_as_often_as_it_was_told),
-		test_case(a_count_from_outside_is_not_trusted),
-		test_case(a_number_is_not_used_twice),
-		test_case(a_directory_stays_while_its_children_are_known),
-		test_case(a_deep_chain_goes_without_recursion),
-		test_case(lookups_and_forgets_of_the_same_nodes_race_and_the_counts_are_right),
-		test_case(millions_of_nodes_need_no_descriptor_and_little_memory),
-		test_case(a_file_has_a_number_of_its_own_and_holds_its_node),
-		test_case(files_left_open_are_released_at_the_end_of_the_volume),
+		t_case(one_key_is_one_node),
+		t_case(a_key_that_comes_again_is_another_node),
+		t_case(what_is_made_this_moment_is_no_node_of_the_past),
+		t_case(a_node_lives_until_it_is_forgotten_as_often_as_it_was_told),
+		t_case(a_count_from_outside_is_not_trusted),
+		t_case(a_number_is_not_used_twice),
+		t_case(a_directory_stays_while_its_children_are_known),
+		t_case(a_deep_chain_goes_without_recursion),
+		t_case(lookups_and_forgets_of_the_same_nodes_race_and_the_counts_are_right),
+		t_case(millions_of_nodes_need_no_descriptor_and_little_memory),
+		t_case(a_file_has_a_number_of_its_own_and_holds_its_node),
+		t_case(files_left_open_are_released_at_the_end_of_the_volume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

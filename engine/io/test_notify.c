@@ -7,19 +7,19 @@
 
 static void a_directory_taken_for_dead_is_found_again_as_another(void **state)
 {
-	struct alt_node *dir = dir_in(v->root, "dir", 2), *file = file_in(v->root, "file", 3);
+	struct alt_node *dir = t_dir(v->root, "dir", 2), *file = t_file(v->root, "file", 3);
 	struct alt_entry d = { .key = { 2 }, .attr.mode = S_IFDIR }, f = { .key = { 3 }, .attr.mode = S_IFREG };
 	struct alt_node *again;
 
 	node_bury(v->root, "dir");
 	node_bury(v->root, "file");
 	node_bury(v->root, "none");
-	again = node_intern(v, &d, &fs);
+	again = node_intern(v, &d, &t_fs);
 	assert_ptr_not_equal(again, dir);
 	assert_ptr_equal(node_get(v, alt_node_number(dir)), dir); /* who has it open goes on with it */
 	alt_node_unref(dir);
 	alt_node_unref(again);
-	again = node_intern(v, &f, &fs);
+	again = node_intern(v, &f, &t_fs);
 	assert_ptr_equal(again, file);
 	alt_node_unref(again);
 }
@@ -28,7 +28,7 @@ static void a_directory_taken_for_dead_is_found_again_as_another(void **state)
 static void the_end_of_a_file_is_not_told_of_a_directory(void **state)
 {
 	struct alt_key root = alt_node_key(v->root);
-	struct alt_node *file = file_in(v->root, "file", 2), *dir = dir_in(v->root, "dir", 3);
+	struct alt_node *file = t_file(v->root, "file", 2), *dir = t_dir(v->root, "dir", 3);
 	struct notice *n;
 
 	notices_listen(v);
@@ -46,7 +46,7 @@ static void the_end_of_a_file_is_not_told_of_a_directory(void **state)
 /* An answer brings a node that was changed after it was looked at: the change was told of what was no node then. */
 static void what_changed_before_it_became_a_node_is_not_remembered(void **state)
 {
-	struct alt_node *old = file_in(v->root, "old", 2);
+	struct alt_node *old = t_file(v->root, "old", 2);
 	struct op op = { .pub.volume = v, .strangers = atomic_load(&v->strangers) };
 	struct alt_entry e = { .attr_ttl_ms = ALT_TTL_DEFAULT };
 
@@ -71,7 +71,7 @@ static void what_changed_before_it_became_a_node_is_not_remembered(void **state)
 /* And one whose answer is on its way when the kernel is told. */
 static void what_the_kernel_does_not_know_yet_is_told_again(void **state)
 {
-	struct alt_node *file = file_in(v->root, "file", 2);
+	struct alt_node *file = t_file(v->root, "file", 2);
 	struct notice *n;
 
 	notices_listen(v);
@@ -97,7 +97,7 @@ static void what_the_kernel_does_not_know_yet_is_told_again(void **state)
 /* The next two: whatever was to be told again is due, and comes behind the first. */
 static struct notice *second_taken(uint64_t id)
 {
-	struct alt_node *other = file_in(v->root, "other", id);
+	struct alt_node *other = t_file(v->root, "other", id);
 
 	usleep(2000);
 	alt_notify_node(v, alt_node_key(other), false);
@@ -111,7 +111,7 @@ static void what_the_kernel_was_never_told_of_is_not_told_again(void **state)
 {
 	struct alt_entry e = { .key.id = 2, .attr.mode = S_IFREG, .attr_ttl_ms = ALT_TTL_DEFAULT };
 	struct op op = { .pub.volume = v, .strangers = atomic_load(&v->strangers) };
-	struct alt_node *held = intern_type(2, S_IFREG);
+	struct alt_node *held = t_intern(2, S_IFREG);
 
 	notices_listen(v);
 	notices_again(v, alt_node_number(held), true, 0);
@@ -123,7 +123,7 @@ static void what_the_kernel_was_never_told_of_is_not_told_again(void **state)
 
 static void a_node_waits_once_to_be_told_again(void **state)
 {
-	struct alt_node *file = file_in(v->root, "file", 2);
+	struct alt_node *file = t_file(v->root, "file", 2);
 	struct notice *n;
 
 	notices_listen(v);
@@ -143,7 +143,7 @@ static void too_many_to_be_told_again_are_everything(void **state)
 	notices_listen(v);
 	for (uint64_t id = 2; id < 3000; id++) {
 		snprintf(name, sizeof name, "f%d", (int)id);
-		notices_again(v, alt_node_number(file_in(v->root, name, id)), id == 100, 9);
+		notices_again(v, alt_node_number(t_file(v->root, name, id)), id == 100, 9);
 	}
 	n = notices_take(v);
 	assert_int_equal(n->kind, NOTICE_ALL);
@@ -172,31 +172,31 @@ static void everything_is_told_without_memory_too(void **state)
 static void what_moved_away_takes_no_other_along(void **state)
 {
 	struct alt_key root = alt_node_key(v->root), moved;
-	struct alt_node *away = file_in(v->root, "name", 2), *later = file_in(v->root, "other", 3);
+	struct alt_node *away = t_file(v->root, "name", 2), *later = t_file(v->root, "other", 3);
 
 	moved = alt_node_key(away);
 	assert_int_equal(node_name_move(v->root, "other", v->root, "name", false), 0);
 	alt_notify_rename(v, root, "name", root, "new", &moved);
-	expect_path(later, "/name");
+	t_expect_path(later, "/name");
 	moved = alt_node_key(later);
 	alt_notify_rename(v, root, "name", root, "new", &moved);
-	expect_path(later, "/new");
+	t_expect_path(later, "/new");
 	alt_notify_rename(v, root, "new", root, "newer", NULL);
-	expect_path(later, "/newer");
+	t_expect_path(later, "/newer");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test_case(what_moved_away_takes_no_other_along),
-		test_case(what_changed_before_it_became_a_node_is_not_remembered),
-		test_case(what_the_kernel_does_not_know_yet_is_told_again),
-		test_case(what_the_kernel_was_never_told_of_is_not_told_again),
-		test_case(a_node_waits_once_to_be_told_again),
-		test_case(too_many_to_be_told_again_are_everything),
-		test_case(everything_is_told_without_memory_too),
-		test_case(the_end_of_a_file_is_not_told_of_a_directory),
-		test_case(a_directory_taken_for_dead_is_found_again_as_another),
+		t_case(what_moved_away_takes_no_other_along),
+		t_case(what_changed_before_it_became_a_node_is_not_remembered),
+		t_case(what_the_kernel_does_not_know_yet_is_told_again),
+		t_case(what_the_kernel_was_never_told_of_is_not_told_again),
+		t_case(a_node_waits_once_to_be_told_again),
+		t_case(too_many_to_be_told_again_are_everything),
+		t_case(everything_is_told_without_memory_too),
+		t_case(the_end_of_a_file_is_not_told_of_a_directory),
+		t_case(a_directory_taken_for_dead_is_found_again_as_another),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
