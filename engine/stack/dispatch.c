@@ -155,7 +155,8 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 {
 	int r;
 
-	params_commit(op);
+	if (op->edit)
+		params_commit(op);
 	if (ctx && (decision == ALT_PRE_SUCCESS_NO_CALLBACK || decision == ALT_PRE_COMPLETE || !f->post))
 		op_broken(op, f->in, "a completion context, and no post-operation to free it");
 	else if (decision == ALT_PRE_SYNCHRONIZE && !f->post)
@@ -171,12 +172,12 @@ static void pre_decided(struct op *op, struct op_frame *f, int decision, void *c
 	case ALT_PRE_SUCCESS_NO_CALLBACK:
 		if (decision == ALT_PRE_SUCCESS_NO_CALLBACK)
 			f->post = NULL;
-		r = view_names(op, f);
+		r = f->in->filter->reg->name_down ? view_names(op, f) : 0;
 		if (r < 0)
 			turn_round(op, r);
-		else
+		else if (op->edit)
 			params_commit(op);
-		if (f->post || f->in->filter->reg->attributes || f->in->filter->reg->entry)
+		if (f->post || frame_shows(f))
 			atomic_store(&f->state, FRAME_OWED);
 		else
 			frame_over(f);
@@ -429,7 +430,7 @@ static bool up_go_on(struct op *op)
 	struct op_frame *f = &op->frames[op->at];
 	int answer;
 
-	if (!up_look(op, f))
+	if (frame_shows(f) && !up_look(op, f))
 		return false;
 	if (f->post) {
 		pend_begin(op);

@@ -28,6 +28,12 @@ static inline void frame_over(struct op_frame *f)
 	stack_leave(f->in);
 }
 
+/* What is answered below it is seen otherwise above. */
+static inline bool frame_shows(const struct op_frame *f)
+{
+	return f->in->filter->reg->attributes || f->in->filter->reg->entry;
+}
+
 /* A wait for a lock: nobody may wait for it. */
 static inline bool op_is_endless(const struct op *op)
 {
@@ -42,13 +48,13 @@ const struct alt_instance *op_in_turn(const struct op *op);
 /* What is dear to find out is looked for only then. */
 bool verifying(void);
 
-/* params.c. After a pre: what it changed and declared goes down; what it only changed has no effect. */
+/* params.c. After a pre that has edited: what it changed and declared goes down; what it only changed has no effect. */
 void params_commit(struct op *op);
 
-/* view.c. The names that go down, in parameters that are edited. 0 or -errno. */
+/* view.c. The names that go down, where the filter translates them, in parameters that are edited. 0 or -errno. */
 int view_names(struct op *op, const struct op_frame *f);
 /*
- * The answer becomes what is seen above the frame: NULL, done. Or an operation that is to be run below it first, done and
+ * The answer becomes what is seen above the frame, which shows it: NULL, done. Or an operation that is to be run below it first, done and
  * done_arg to be filled: what it brings is handed to view_more(), and view_answer() is asked again.
  */
 struct op *view_answer(struct op *op, const struct op_frame *f);

@@ -11,7 +11,7 @@ int view_names(struct op *op, const struct op_frame *f)
 	struct alt_params *p;
 	int r;
 
-	if (!reg->name_down || !op->pub.p->name || (op->pub.code >= ALT_OP_GETXATTR && op->pub.code <= ALT_OP_REMOVEXATTR))
+	if (!op->pub.p->name || (op->pub.code >= ALT_OP_GETXATTR && op->pub.code <= ALT_OP_REMOVEXATTR))
 		return 0;
 	p = alt_op_edit(&op->pub);
 	for (int i = 0; p && i < 2; i++) {
@@ -129,7 +129,7 @@ struct op *view_answer(struct op *op, const struct op_frame *f)
 {
 	const struct alt_filter_registration *reg = f->in->filter->reg;
 
-	if (op->pub.status < 0 || !(reg->attributes || reg->entry))
+	if (op->pub.status < 0)
 		return NULL;
 	if (op->pub.code == ALT_OP_READDIR)
 		return view_listing(op, f);
