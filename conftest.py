@@ -11,6 +11,7 @@ import pytest
 
 HANGS_AFTER = 6000 if os.environ.get("ALTITUDE_LONG") else 600   # seconds
 os.environ["ALTITUDE_TESTS"] = str(os.getpid())
+signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell starts what is to run in the background without
 
 
 def _load(name, file):

@@ -143,7 +143,6 @@ def test_where_the_device_is_closed_the_user_is_told(place, user):
 # What the terminal does at Ctrl-C, once everything has been said.
 CTRL_C = """
 import os, signal, subprocess
-signal.signal(signal.SIGINT, signal.default_int_handler)    # whoever runs the tests in the background has it ignored
 tour = subprocess.Popen(["./try"], start_new_session=True, stdout=subprocess.PIPE, text=True)
 for line in tour.stdout:
     if "everything else" in line:
