@@ -18,7 +18,7 @@ int session_end_fd(const struct session *s);
 void session_stop(struct session *s);        /* any thread, signal safe: write to an eventfd */
 void session_free(struct session *s);        /* joins every thread */
 
-/* In-process kernel: no descriptor; each message is given and its answer comes to @answer (any thread), that may refuse it: -errno. */
+/* In-process kernel: no descriptor; each message is given, its answer comes to @answer (any thread), which may refuse it: -errno. */
 typedef int session_answer_fn(void *arg, const struct iovec *iov, int count);
 int session_loopback(struct alt_volume *v, session_answer_fn *answer, void *arg, struct session **ret);
 void session_give(struct session *s, const void *message, size_t len);

@@ -54,8 +54,8 @@ void params_commit(struct op *op);
 /* view.c. The names that go down, where the filter translates them, in parameters that are edited. 0 or -errno. */
 int view_names(struct op *op, const struct op_frame *f);
 /*
- * The answer becomes what is seen above the frame, which shows it: NULL, done. Or an operation that is to be run below it first, done and
- * done_arg to be filled: what it brings is handed to view_more(), and view_answer() is asked again.
+ * The answer becomes what is seen above the frame, which shows it: NULL, done. Or an operation that is to be run below it
+ * first, done and done_arg to be filled: what it brings is handed to view_more(), and view_answer() is asked again.
  */
 struct op *view_answer(struct op *op, const struct op_frame *f);
 void view_more(struct op *op, struct op *more);

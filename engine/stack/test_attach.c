@@ -2,19 +2,6 @@
 /* Attaching and detaching, also under load. A is above B above C. */
 #include "stack/testing.h"
 
-static int begin(void **state)
-{
-	return t_begin(state) || t_attach("A", "300") || t_attach("B", "200") || t_attach("C", "100") ? -1 : 0;
-}
-
-#define case3(name) cmocka_unit_test_setup_teardown(name, begin, t_end)
-
-static int access_root(void)
-{
-	t_logged();
-	return t_simple(ALT_OP_ACCESS, 1, NULL);
-}
-
 /* ---- setup ---- */
 
 static void setup_is_told_why_and_the_instance_works_at_once(void **state)
@@ -22,7 +9,7 @@ static void setup_is_told_why_and_the_instance_works_at_once(void **state)
 	assert_int_equal(t_attach("D", "50"), 0);
 	assert_int_equal(t_script('D')->setups, 1);
 	assert_int_equal(t_script('D')->setup_flags, ALT_SETUP_MANUAL);
-	assert_int_equal(access_root(), 0);
+	assert_int_equal(t_access_root(), 0);
 	t_expect("+A +B +C +D * -D -C -B -A");
 	assert_int_equal(t_filter(&t_letters)->instances, 4);
 }
@@ -39,7 +26,7 @@ static void setup_that_declines_leaves_nothing(void **state)
 	}
 	assert_int_equal(t_script('D')->starts + t_script('D')->completes, 0);
 	assert_int_equal(t_filter(&t_letters)->instances, 3);
-	assert_int_equal(access_root(), 0);
+	assert_int_equal(t_access_root(), 0);
 	t_expect("+A +B +C * -C -B -A");
 	t_script('D')->setup_answer = 0;
 	assert_int_equal(t_attach("D", "50"), 0); /* name and altitude are free */
@@ -108,7 +95,7 @@ static void only_a_manual_detach_is_asked(void **state)
 	assert_int_equal(t_err.status, STATUS_FLT_DO_NOT_DETACH);
 	assert_true(t_detach("C") < 0);
 	assert_int_equal(t_script('B')->starts + t_script('B')->completes, 0);
-	assert_int_equal(access_root(), 0);
+	assert_int_equal(t_access_root(), 0);
 	t_expect("+A +B +C * -C -B -A");
 
 	assert_int_equal(stack_detach(t_volume, "letters", "B", ALT_TEARDOWN_FILTER_UNLOAD, NULL), 0);
@@ -228,7 +215,7 @@ static void what_is_not_there_is_not_found(void **state)
 static void without_an_instances_name_the_highest_goes(void **state)
 {
 	assert_int_equal(stack_detach(t_volume, "letters", NULL, ALT_TEARDOWN_MANUAL, NULL), 0);
-	assert_int_equal(access_root(), 0);
+	assert_int_equal(t_access_root(), 0);
 	t_expect("+B +C * -C -B");
 }
 
@@ -498,26 +485,26 @@ static void several_threads_attach_and_detach_at_once(void **state)
 		assert_int_equal(t_script(*l)->setups, t_script(*l)->completes);
 	}
 	atomic_store(&t_log_off, false);
-	assert_int_equal(access_root(), 0);
+	assert_int_equal(t_access_root(), 0);
 	t_expect("+A +B +C * -C -B -A");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		case3(setup_is_told_why_and_the_instance_works_at_once),
-		case3(setup_that_declines_leaves_nothing),
-		case3(the_reason_of_a_setup_stays),
-		case3(setup_may_use_the_volume_below),
-		case3(each_instance_has_bytes_of_its_own),
-		case3(only_a_manual_detach_is_asked),
-		case3(a_filter_that_says_so_is_not_detached_by_hand),
-		case3(an_end_of_the_volume_asks_nobody),
-		case3(an_instance_that_is_asked_still_serves),
-		case3(who_ends_a_filter_waits_for_those_that_are_asked),
-		case3(what_is_not_there_is_not_found),
-		case3(without_an_instances_name_the_highest_goes),
-		case3(several_threads_attach_and_detach_at_once),
+		t_case3(setup_is_told_why_and_the_instance_works_at_once),
+		t_case3(setup_that_declines_leaves_nothing),
+		t_case3(the_reason_of_a_setup_stays),
+		t_case3(setup_may_use_the_volume_below),
+		t_case3(each_instance_has_bytes_of_its_own),
+		t_case3(only_a_manual_detach_is_asked),
+		t_case3(a_filter_that_says_so_is_not_detached_by_hand),
+		t_case3(an_end_of_the_volume_asks_nobody),
+		t_case3(an_instance_that_is_asked_still_serves),
+		t_case3(who_ends_a_filter_waits_for_those_that_are_asked),
+		t_case3(what_is_not_there_is_not_found),
+		t_case3(without_an_instances_name_the_highest_goes),
+		t_case3(several_threads_attach_and_detach_at_once),
 		t_case(attach_and_detach_under_load_lose_nothing),
 		t_case(data_is_identical_through_a_twister_while_others_come_and_go),
 	};

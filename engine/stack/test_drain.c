@@ -2,19 +2,6 @@
 /* What a detach waits for, and what it does not. A is above B above C. */
 #include "stack/testing.h"
 
-static int begin(void **state)
-{
-	return t_begin(state) || t_attach("A", "300") || t_attach("B", "200") || t_attach("C", "100") ? -1 : 0;
-}
-
-#define case3(name) cmocka_unit_test_setup_teardown(name, begin, t_end)
-
-static int access_root(void)
-{
-	t_logged();
-	return t_simple(ALT_OP_ACCESS, 1, NULL);
-}
-
 struct detach { pthread_t thread; const char *name; int r; _Atomic bool over; };
 
 static void *detach_main(void *arg)
@@ -72,7 +59,7 @@ static void a_detach_waits_for_the_post_it_is_owed(void **state)
 	pthread_join(later.thread, NULL);
 	assert_int_equal(t_script('B')->posts, 1);
 	assert_int_equal(t_script('B')->completes, 1);
-	assert_int_equal(access_root(), 0);
+	assert_int_equal(t_access_root(), 0);
 	t_expect("+A +C * -C -A");
 }
 
@@ -286,13 +273,13 @@ static void a_detach_that_waits_tells_for_whom(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		case3(a_detach_waits_for_the_post_it_is_owed),
-		case3(an_operation_still_above_goes_by_a_detached_instance),
-		case3(what_an_instance_pended_it_completes_in_teardown_start),
-		case3(an_endless_wait_is_drained_early),
-		case3(a_lock_that_does_not_wait_is_awaited),
-		case3(a_drain_and_an_answer_race_and_the_context_goes_once),
-		case3(a_detach_that_waits_tells_for_whom),
+		t_case3(a_detach_waits_for_the_post_it_is_owed),
+		t_case3(an_operation_still_above_goes_by_a_detached_instance),
+		t_case3(what_an_instance_pended_it_completes_in_teardown_start),
+		t_case3(an_endless_wait_is_drained_early),
+		t_case3(a_lock_that_does_not_wait_is_awaited),
+		t_case3(a_drain_and_an_answer_race_and_the_context_goes_once),
+		t_case3(a_detach_that_waits_tells_for_whom),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

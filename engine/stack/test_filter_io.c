@@ -2,13 +2,6 @@
 /* What a filter asks itself begins just below it. A is above B above C; B asks. */
 #include "stack/testing.h"
 
-static int begin(void **state)
-{
-	return t_begin(state) || t_attach("A", "300") || t_attach("B", "200") || t_attach("C", "100") ? -1 : 0;
-}
-
-#define case3(name) cmocka_unit_test_setup_teardown(name, begin, t_end)
-
 static struct alt_node *node_of(uint64_t number)
 {
 	struct alt_node *n = node_get(t_volume, number);
@@ -250,15 +243,15 @@ static void filters_below_transform_what_it_reads_and_writes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		case3(io_begins_below_its_instance),
-		case3(a_file_of_its_own_is_opened_and_closed_below),
-		case3(an_open_that_fails_below_leaves_nothing),
-		case3(unlinking_begins_below_too),
-		case3(errors_from_below_are_the_answer),
-		case3(a_filter_may_ask_inside_of_its_callbacks_and_does_not_meet_itself),
-		case3(generated_operations_are_marked_and_may_be_skipped),
-		case3(what_pends_below_is_awaited),
-		case3(filters_below_transform_what_it_reads_and_writes),
+		t_case3(io_begins_below_its_instance),
+		t_case3(a_file_of_its_own_is_opened_and_closed_below),
+		t_case3(an_open_that_fails_below_leaves_nothing),
+		t_case3(unlinking_begins_below_too),
+		t_case3(errors_from_below_are_the_answer),
+		t_case3(a_filter_may_ask_inside_of_its_callbacks_and_does_not_meet_itself),
+		t_case3(generated_operations_are_marked_and_may_be_skipped),
+		t_case3(what_pends_below_is_awaited),
+		t_case3(filters_below_transform_what_it_reads_and_writes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

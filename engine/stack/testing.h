@@ -495,6 +495,14 @@ T_FN int t_end(void **state)
 	return wrong ? -1 : 0;
 }
 
+/* With A above B above C. */
+T_FN int t_begin3(void **state)
+{
+	return t_begin(state) || t_attach("A", "300") || t_attach("B", "200") || t_attach("C", "100") ? -1 : 0;
+}
+
+#define t_case3(name) cmocka_unit_test_setup_teardown(name, t_begin3, t_end)
+
 #define t_case(name) cmocka_unit_test_setup_teardown(name, t_begin, t_end)
 
 /* ---- operations ---- */
@@ -624,6 +632,13 @@ T_FN int t_simple(enum alt_op_code code, uint64_t nodeid, const char *name)
 	struct t_call c = { 0 };
 
 	return t_run(&c, t_op(code, nodeid, name));
+}
+
+/* What is called, is in the log. */
+T_FN int t_access_root(void)
+{
+	t_logged();
+	return t_simple(ALT_OP_ACCESS, 1, NULL);
 }
 
 /* The node's number, or 0. */
