@@ -152,6 +152,7 @@ struct op_frame {
 	const struct alt_params *params;         /* what this filter sees */
 	_Atomic int state;
 	bool sync;                               /* ALT_PRE_SYNCHRONIZE */
+	bool changed;                            /* it put other parameters in force below; settled before it is OWED */
 	bool slow;                               /* the pre may block, or have its thread wait: not where others wait behind */
 	bool declined;                           /* wants no data of the file that is being opened */
 };

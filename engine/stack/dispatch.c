@@ -131,7 +131,6 @@ static bool is_status(int status)
 /* What a filter made of the status. Success of an open, or of what makes a node, is the owner's to give: only it has made one. */
 static void status_check(struct op *op, const struct alt_instance *in)
 {
-	static const uint64_t opens = 1ull << ALT_OP_OPEN | 1ull << ALT_OP_OPENDIR | 1ull << ALT_OP_CREATE | 1ull << ALT_OP_TMPFILE;
 	static const uint64_t nodes = 1ull << ALT_OP_MKNOD | 1ull << ALT_OP_MKDIR | 1ull << ALT_OP_SYMLINK | 1ull << ALT_OP_LINK;
 
 	if (never_fails(op)) {
@@ -141,7 +140,7 @@ static void status_check(struct op *op, const struct alt_instance *in)
 	} else if (!is_status(op->pub.status)) {
 		op_broken(op, in, "its status is neither 0 nor -errno");
 		op->pub.status = -EIO;
-	} else if (!op->pub.status && !op->opened && (opens >> op->pub.code & 1)) {
+	} else if (!op->pub.status && !op->opened && op_opens(op)) {
 		op_broken(op, in, "open succeeded without an open file; a filter may complete it only with an error");
 		op->pub.status = -EIO;
 	} else if (!op->pub.status && !op->pub.r.node && (nodes >> op->pub.code & 1)) {
@@ -456,6 +455,8 @@ static bool step_up(struct op *op)
 	}
 	f = &op->frames[op->at];
 	if (!frame_claim(f, FRAME_OWED, FRAME_IN_POST)) {
+		if (atomic_load(&f->state) == FRAME_IN_POST)
+			drain_meet(op);
 		op->at--;
 		return true;
 	}

@@ -40,6 +40,14 @@ static inline bool op_is_endless(const struct op *op)
 	return op->pub.code == ALT_OP_SETLK && (op->rq.params.bits & ALT_PARAM_WAIT);
 }
 
+/* Its answer is an open file, which is there when its owner has been asked. */
+static inline bool op_opens(const struct op *op)
+{
+	static const uint64_t opens = 1ull << ALT_OP_OPEN | 1ull << ALT_OP_OPENDIR | 1ull << ALT_OP_CREATE | 1ull << ALT_OP_TMPFILE;
+
+	return opens >> op->pub.code & 1;
+}
+
 /* verifier.c. @in or @filter NULL: the file system did it. */
 void op_broken(const struct op *op, const struct alt_instance *in, const char *what);
 void op_broken_by(const struct op *op, const char *filter, const char *what);
@@ -47,6 +55,9 @@ void op_broken_by(const struct op *op, const char *filter, const char *what);
 const struct alt_instance *op_in_turn(const struct op *op);
 /* What is dear to find out is looked for only then. */
 bool verifying(void);
+
+/* drain.c. On its way up @op has met a frame whose post a drain has claimed: do not end before the drain has its references. */
+void drain_meet(struct op *op);
 
 /* params.c. After a pre that has edited: what it changed and declared goes down; what it only changed has no effect. */
 void params_commit(struct op *op);

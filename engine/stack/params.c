@@ -35,10 +35,12 @@ void alt_op_dirty(struct alt_op *pub)
 
 void params_commit(struct op *op)
 {
-	if (op->pub.flags & ALT_OP_DIRTY)
+	if (op->pub.flags & ALT_OP_DIRTY) {
 		op->pub.p = op->edit;
-	else if (verifying() && memcmp(op->edit, op->pub.p, sizeof *op->edit))
+		op->frames[op->at].changed = true;
+	} else if (verifying() && memcmp(op->edit, op->pub.p, sizeof *op->edit)) {
 		op_broken(op, op_in_turn(op), "parameters changed, and not declared (alt_op_dirty)");
+	}
 	op->edit = NULL;
 	op->pub.flags &= ~(uint32_t)ALT_OP_DIRTY;
 }

@@ -126,12 +126,12 @@ static enum alt_post post_free(struct alt_op *op, struct alt_instance *in, void 
 	atomic_fetch_add(&freed, 1);
 	if (op->flags & ALT_OP_DRAINING) {
 		file_seen = op->file;
-		if (op->p != params_seen || op->code != ALT_OP_SETLK || alt_file_node(op->file) != op->node)
+		if (op->code == ALT_OP_SETLK && (op->p != params_seen || alt_file_node(op->file) != op->node))
 			file_seen = NULL;
 		/* Harmless on the copy, though nobody needs it. */
 		alt_op_alloc(op, 100);
 		op->status = -EIO;
-		return ALT_POST_MORE_PROCESSING;
+		return op->code == ALT_OP_SETLK ? ALT_POST_MORE_PROCESSING : ALT_POST_FINISHED;
 	}
 	return ALT_POST_FINISHED;
 }
@@ -218,6 +218,119 @@ static void a_drain_and_an_answer_race_and_the_context_goes_once(void **state)
 	assert_int_equal(t_close(f), 0);
 }
 
+/* ---- what stays below ---- */
+
+#define PARKED 200
+
+static struct alt_op *_Atomic parked[PARKED];
+static _Atomic unsigned parked_count;
+
+static void parked_cancelled(struct alt_op *op, void *arg)
+{
+	alt_op_complete(op, -EINTR);
+}
+
+static int serve_park(struct alt_op *op)
+{
+	if (alt_op_set_cancel(op, parked_cancelled, NULL) < 0)
+		return -EINTR;
+	atomic_store(&parked[atomic_fetch_add(&parked_count, 1)], op);
+	return ALT_PENDING;
+}
+
+static void parked_complete(unsigned i, int status)
+{
+	if (alt_op_clear_cancel(parked[i]))
+		alt_op_complete(parked[i], status);
+}
+
+static void what_stays_below_is_drained_after_a_second(void **state)
+{
+	struct t_call c = { 0 };
+
+	atomic_store(&parked_count, 0);
+	tfs.on[ALT_OP_ACCESS] = serve_park;
+	t_go(&c, t_op(ALT_OP_ACCESS, 1, NULL));
+	assert_int_equal(t_detach("B"), 0);
+	assert_int_equal(t_script('B')->drains, 1);
+	t_expect("+A +B +C * startB ~B completeB");
+	assert_false(t_is_over(&c));
+
+	parked_complete(0, -EACCES);
+	assert_int_equal(t_wait(&c), -EACCES);
+	t_expect("-C -A");
+}
+
+/* An open, a link and a write have an open file to come, another node and bytes: nothing of that is touched too late. */
+static void a_drained_post_outlives_its_operation(void **state)
+{
+	static struct t_call c[PARKED];
+	struct alt_file *f = t_open("f");
+	struct detach d = { .name = "D" };
+
+	memset(c, 0, sizeof c);
+	atomic_store(&t_log_off, true);
+	atomic_store(&parked_count, 0);
+	freed = 0;
+	assert_int_equal(t_attach("D", "150"), 0);
+	t_script('D')->on_pre = pre_hold;
+	t_script('D')->on_post = post_free;
+	tfs.on[ALT_OP_LINK] = tfs.on[ALT_OP_WRITE] = tfs.on[ALT_OP_OPEN] = serve_park;
+	for (unsigned i = 0; i < PARKED; i++) {
+		struct op *op = i % 3 == 0 ? t_op(ALT_OP_OPEN, f->node->rec.number, NULL) :
+				i % 3 == 1 ? t_op(ALT_OP_LINK, 1, "l") :
+					     t_file_op(ALT_OP_WRITE, f);
+
+		if (i % 3 == 1)
+			op->rq.other_nodeid = f->node->rec.number;
+		t_go(&c[i], op);
+	}
+	assert_int_equal(parked_count, PARKED);
+	pthread_create(&d.thread, NULL, detach_main, &d);
+	t_until(&t_script('D')->drains, 1);
+	for (unsigned i = 0; i < PARKED; i++)
+		parked_complete(i, -EIO);
+	for (unsigned i = 0; i < PARKED; i++)
+		assert_int_equal(t_wait(&c[i]), -EIO);
+	assert_int_equal(detach_end(&d), 0);
+	assert_int_equal(freed, PARKED);
+	assert_int_equal(t_close(f), 0);
+}
+
+static enum alt_pre pre_change(struct alt_op *op, struct alt_instance *in, void **ctx)
+{
+	alt_op_edit(op);
+	alt_op_dirty(op);
+	return ALT_PRE_SUCCESS_WITH_CALLBACK;
+}
+
+/* What went down changed comes up through who changed it. The page cache's write is waited for, whatever it takes. */
+static void what_it_changed_is_awaited_and_cancelled_where_a_caller_could(void **state)
+{
+	struct alt_file *f = t_open("f");
+	struct t_call read = { 0 }, write = { 0 };
+	struct op *paging = t_file_op(ALT_OP_WRITE, f);
+	struct detach d;
+
+	paging->rq.params.bits = ALT_PARAM_WRITEBACK;
+	atomic_store(&parked_count, 0);
+	t_script('B')->on_pre = pre_change;
+	t_script('B')->posts = 0;
+	tfs.on[ALT_OP_READ] = tfs.on[ALT_OP_WRITE] = serve_park;
+	t_go(&read, t_file_op(ALT_OP_READ, f));
+	t_go(&write, paging);
+	detach_begin(&d, "B");
+	assert_int_equal(t_wait(&read), -EINTR);
+	assert_false(t_is_over(&write));
+	assert_false(atomic_load(&d.over));
+	parked_complete(1, 0);
+	assert_int_equal(t_wait(&write), 0);
+	assert_int_equal(detach_end(&d), 0);
+	assert_int_equal(t_script('B')->posts, 2);
+	assert_int_equal(t_script('B')->drains, 0);
+	assert_int_equal(t_close(f), 0);
+}
+
 /* ---- who is waited for ---- */
 
 static struct alt_op *_Atomic kept;
@@ -251,6 +364,7 @@ static void a_detach_that_waits_tells_for_whom(void **state)
 	pthread_t held, resumed;
 	char text[4096] = "";
 
+	t_script('A')->on_pre = pre_change; /* or its post would run early */
 	t_script('B')->on_pre = pre_pend_keep;
 	dup2(fileno(log), STDERR_FILENO);
 	pthread_create(&held, NULL, hold_main, NULL);
@@ -279,6 +393,9 @@ int main(void)
 		t_case3(an_endless_wait_is_drained_early),
 		t_case3(a_lock_that_does_not_wait_is_awaited),
 		t_case3(a_drain_and_an_answer_race_and_the_context_goes_once),
+		t_case3(what_stays_below_is_drained_after_a_second),
+		t_case3(a_drained_post_outlives_its_operation),
+		t_case3(what_it_changed_is_awaited_and_cancelled_where_a_caller_could),
 		t_case3(a_detach_that_waits_tells_for_whom),
 	};
 

@@ -37,7 +37,12 @@ enum alt_post {
  */
 typedef enum alt_pre alt_pre_fn(struct alt_op *op, struct alt_instance *in, void **ctx);
 
-/** Called with the parameters the pre saw. May change op->status and op->r. With ALT_OP_DRAINING in flags: free @ctx only. */
+/**
+ * Called with the parameters the pre saw. May change op->status and op->r.
+ * With ALT_OP_DRAINING in flags the instance is being detached and the operation stays below, where a lock is waited for, or
+ * for more than a second: it goes on without the instance, which is to free @ctx and no more, on any thread. Never one whose
+ * parameters the pre changed (alt_op_dirty()); but for a wait for a lock.
+ */
 typedef enum alt_post alt_post_fn(struct alt_op *op, struct alt_instance *in, void *ctx);
 
 struct alt_callback {
@@ -104,7 +109,10 @@ struct alt_filter_registration {
 	int (*setup)(struct alt_instance *in, uint32_t flags, struct alt_error *err);
 	/** Only for a manual detach; an error refuses. */
 	int (*query_teardown)(struct alt_instance *in);
-	/** No new operation comes; complete what is pended, pend nothing new. */
+	/**
+	 * No new operation comes; complete what is pended, pend nothing new. What is still there nine seconds later is cancelled,
+	 * where its caller could have given it up too.
+	 */
 	void (*teardown_start)(struct alt_instance *in, uint32_t reason);
 	/** No operation is left, and no cancel routine runs. Contexts are still there, and go afterwards. */
 	void (*teardown_complete)(struct alt_instance *in, uint32_t reason);

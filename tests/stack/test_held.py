@@ -160,7 +160,7 @@ def test_a_held_filter_is_no_obstacle_to_the_end(mount, keeper):
 
 def test_an_unload_waits_for_a_detach_that_somebody_else_began(mount, control, module):
     """The operation that the detach waits for comes back through the filter: its code is there, whoever wants it gone."""
-    volume = mount("mem:", f"{module('witness')}@400000", "delay:op=getxattr:ms=3600000", ttl_ms=0)
+    volume = mount("mem:", f"{module('witness')}@400000:changes=yes", "delay:op=getxattr:ms=3600000", ttl_ms=0)
     answers = {}
 
     def ask(cmd):

@@ -42,8 +42,10 @@ static void hang(struct alt_instance *in, struct alt_op *op)
 
 static enum alt_pre witness_pre(struct alt_op *op, struct alt_instance *in, void **ctx)
 {
-	if (alt_instance_data(in))
+	if (alt_instance_option(in, "quiet"))
 		return ALT_PRE_SUCCESS_NO_CALLBACK;
+	if (alt_instance_option(in, "changes") && alt_op_edit(op))
+		alt_op_dirty(op);
 	atomic_fetch_add(&pres, 1);
 	hang(in, op);
 	*ctx = malloc(8);
@@ -76,10 +78,8 @@ static int witness_setup(struct alt_instance *in, uint32_t flags, struct alt_err
 
 	(void)flags;
 	(void)err;
-	if (alt_instance_option(in, "quiet")) {
-		alt_instance_set_data(in, in);
+	if (alt_instance_option(in, "quiet"))
 		return 0;
-	}
 	c = context_new();
 	if (c)
 		alt_volume_set_context(in, ALT_CONTEXT_KEEP, c, NULL);
@@ -91,7 +91,7 @@ static int witness_setup(struct alt_instance *in, uint32_t flags, struct alt_err
 static void witness_teardown_complete(struct alt_instance *in, uint32_t reason)
 {
 	(void)reason;
-	atomic_fetch_add(&teardowns, !alt_instance_data(in));
+	atomic_fetch_add(&teardowns, !alt_instance_option(in, "quiet"));
 }
 
 static const struct alt_callback callbacks[] = {
@@ -101,6 +101,7 @@ static const struct alt_callback callbacks[] = {
 
 static const struct alt_option options[] = {
 	{ "quiet", NULL, "only tell the counts" },
+	{ "changes", NULL, "put a copy of the parameters in force: a detach waits for all that is below" },
 	{ NULL, NULL, NULL }
 };
 
