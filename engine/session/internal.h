@@ -37,7 +37,7 @@ struct session {
 	int cpu_of[HERD_MAX];            /* -1: a spare, anywhere */
 	_Atomic bool epochs;             /* the kernel can forget all names at once: Linux 6.16 */
 	_Atomic bool entered;            /* somebody was let into the root, see notifier.c */
-	_Atomic uint32_t wanted, wanted_next; /* listings that are to have attributes, see listing.c */
+	_Atomic uint32_t wanted, wanted_next, first_size; /* of listings with attributes and without, see listing.c */
 	pthread_mutex_t aside_lock;
 	struct aside { struct op *op; size_t size; } aside[ASIDE_MOST]; /* [aside_lock] releases, until nothing else is there */
 	_Atomic unsigned aside_count;    /* written under aside_lock */

@@ -4,8 +4,8 @@
  *
  * A name with its attributes costs several times as much as the name alone, and a LOOKUP several times that. The kernel asks for
  * attributes at the beginning of each listing, and goes on so while names of the directory are looked at. It is given names
- * alone at first, and few of them: who looks at each name as it comes gets the rest with attributes. Many read to the end
- * before they look. So the names given alone are counted in their directory, and when one in LOOKED_SHARE of them was looked up,
+ * alone at first, and few of them: who looks at each name as it comes gets the rest with attributes. While nobody does, they
+ * are twice as many each time, which spares a request for each directory. Many read to the end before they look. So the names given alone are counted in their directory, and when one in LOOKED_SHARE of them was looked up,
  * the listings that begin next have attributes; then there is one with names alone again, to see. Each time that they are
  * looked up as well, the next trial is further away.
  *
@@ -18,7 +18,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FIRST_SIZE 4096u         /* bytes of the first answer with names alone: some twenty */
+#define FIRST_LEAST 4096u        /* bytes of the first answer with names alone: some twenty */
+#define FIRST_MOST 65536u
 #define LOOKED_SHARE 4u
 #define WANTED_LEAST 16u         /* listings */
 #define WANTED_MOST 1024u
@@ -49,13 +50,27 @@ static void wanted_give(struct session *s)
 	uint32_t next = atomic_load(&s->wanted_next);
 
 	next = next < WANTED_LEAST ? WANTED_LEAST : next;
+	atomic_store(&s->first_size, 0);
 	atomic_store(&s->wanted, next);
 	atomic_store(&s->wanted_next, next < WANTED_MOST / WANTED_GROWS ? next * WANTED_GROWS : WANTED_MOST);
+}
+
+/* Two that begin at once may both have the smaller one. */
+static uint32_t first_take(struct session *s)
+{
+	uint32_t size = atomic_load(&s->first_size);
+
+	if (!size)
+		size = FIRST_LEAST;
+	if (size < FIRST_MOST)
+		atomic_store(&s->first_size, size * 2);
+	return size;
 }
 
 void listing_begin(struct session *s, struct op *op)
 {
 	struct alt_params *p = &op->rq.params;
+	uint32_t size;
 
 	if (p->offset)
 		return;
@@ -65,8 +80,9 @@ void listing_begin(struct session *s, struct op *op)
 	/* The last trial counts as failed until its names are looked up. */
 	atomic_store(&s->wanted_next, atomic_load(&s->wanted_next) / 2);
 	p->bits &= ~(uint32_t)ALT_PARAM_PLUS;
-	if (p->size > FIRST_SIZE)
-		p->size = FIRST_SIZE;
+	size = first_take(s);
+	if (p->size > size)
+		p->size = size;
 }
 
 void listing_looked(struct session *s, struct alt_node *dir)

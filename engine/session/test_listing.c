@@ -126,14 +126,36 @@ static bool list_all(void)
 	return first.nodes;
 }
 
-static void the_first_answer_is_a_few_names_alone(void **state)
+/* Names alone, and how many. */
+static unsigned first_names(void)
 {
 	uint64_t fh = open_dir();
 	struct listed first = list(true, fh, 0);
 
 	assert_int_equal(first.nodes, 0);
-	assert_in_range(first.names, 1, FILES / 4);
 	close_dir(fh);
+	return first.names;
+}
+
+static void the_first_answer_is_a_few_names_alone(void **state)
+{
+	assert_in_range(first_names(), 1, FILES / 4);
+}
+
+/* A request less for each directory of those that have few enough. */
+static void a_first_answer_grows_while_nobody_looks(void **state)
+{
+	unsigned before = 0, names;
+
+	while ((names = first_names()) < FILES) {
+		assert_true(names > before);
+		before = names;
+	}
+	assert_false(list_all());
+	look_up(FILES / 4 + 1);
+	while (list_all())
+		;
+	assert_in_range(first_names(), 1, FILES / 2); /* small again, and this one twice as much */
 }
 
 static void who_looks_at_each_gets_the_rest_with_attributes(void **state)
@@ -207,6 +229,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_first_answer_is_a_few_names_alone, begin, end),
+		cmocka_unit_test_setup_teardown(a_first_answer_grows_while_nobody_looks, begin, end),
 		cmocka_unit_test_setup_teardown(who_looks_at_each_gets_the_rest_with_attributes, begin, end),
 		cmocka_unit_test_setup_teardown(a_name_looked_up_here_and_there_changes_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(names_that_are_looked_up_after_each_trial_put_off_the_next, begin, end),
