@@ -12,6 +12,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#define LOOK_MS 10               /* whether the notifier is through */
+
 int session_send(struct session *s, const struct iovec *iov, int count)
 {
 	if (s->answer)
@@ -85,9 +87,46 @@ static void fds_close(struct session *s)
 			close(fds[i]);
 }
 
+/* What is asked from here on is refused; what is said, and nobody waits for, is not heard. */
+static void refuse(struct session *s, void *message)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	struct wire_request rq;
+	char fixed[WIRE_FIXED_MAX];
+	struct iovec iov = { fixed, 0 };
+	ssize_t n;
+
+	poll(&p, 1, LOOK_MS);
+	while ((n = read(s->fd, message, IO_MESSAGE_MAX)) > 0) {
+		wire_decode(message, n, &rq);
+		iov.iov_len = wire_encode_error(rq.unique, -ENOTCONN, fixed);
+		session_send(s, &iov, 1);
+	}
+}
+
+/*
+ * The notifier may be inside the kernel, waiting for a lock of a directory. Who has that waits for an answer, from a session in
+ * which nobody serves any more.
+ */
+static void notifier_await(struct session *s)
+{
+	void *message = NULL;
+
+	while (!notifier_over(s)) {
+		if (!message)
+			message = malloc(IO_MESSAGE_MAX);
+		if (message)
+			refuse(s, message);
+		else
+			poll(NULL, 0, 1);
+	}
+	free(message);
+}
+
 int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt_error *err)
 {
 	struct session *s = calloc(1, sizeof *s);
+	int why;
 
 	if (!s) {
 		close(fd);
@@ -113,10 +152,12 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 	*ret = s;
 	return 0;
 fail:
+	why = errno;
 	notifier_stop(s);
+	notifier_await(s);
 	fds_close(s);
 	free(s);
-	return alt_error_set(err, -EAGAIN, "cannot start the threads that serve '%s': %s", v->name, strerror(errno));
+	return alt_error_set(err, -EAGAIN, "cannot start the threads that serve '%s': %s", v->name, strerror(why));
 }
 
 int session_end_fd(const struct session *s)
@@ -139,6 +180,7 @@ void session_free(struct session *s)
 	while (!uring_quiet(s, 10))
 		op_cancel_all(s->volume);
 	op_cancel_all(s->volume);
+	notifier_await(s);
 	uring_end(s);
 	herd_join(s); /* a ring that was refused has made it grow */
 	fds_close(s);

@@ -91,7 +91,8 @@ int32_t through_decide(struct session *s, struct op *op);
 void through_release(struct session *s, struct alt_file *f);
 
 int notifier_start(struct session *s);
-void notifier_stop(struct session *s);
+void notifier_stop(struct session *s);   /* it is to end; it may be inside the kernel */
+bool notifier_over(struct session *s);   /* it has ended, or never begun */
 
 /* 0, or -errno: the kernel did not take the answer (-ENOENT: the caller gave up). */
 int session_send(struct session *s, const struct iovec *iov, int count);

@@ -110,9 +110,14 @@ int notifier_start(struct session *s)
 
 void notifier_stop(struct session *s)
 {
-	if (!s->has_notifier)
-		return;
-	notices_stop(s->volume);
-	pthread_join(s->notifier, NULL);
+	if (s->has_notifier)
+		notices_stop(s->volume);
+}
+
+bool notifier_over(struct session *s)
+{
+	if (s->has_notifier && pthread_tryjoin_np(s->notifier, NULL))
+		return false;
 	s->has_notifier = false;
+	return true;
 }

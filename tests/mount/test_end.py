@@ -199,6 +199,40 @@ def test_abort_leaves_nothing(place, connections, filters):
     subprocess.run(["mount", "-t", "fusectl", "fusectl", connections], check=True)
 
 
+def waits_inside(pid):
+    """Whether a thread of a process is inside the kernel, and no signal takes it out."""
+    states = pathlib.Path(f"/proc/{pid}/task").glob("*/stat")
+    return any(stat.read_text().rsplit(")", 1)[1].split()[0] == "D" for stat in states)
+
+
+@pytest.mark.parametrize("transport", ["devfuse", "uring"])
+def test_a_signal_ends_who_tells_of_a_change_where_an_operation_holds_the_directory(place, connections, switch, transport):
+    """The kernel keeps the directory locked while a file is made in it. Whoever tells it of a change there waits for that."""
+    switch("Y" if transport == "uring" else "N")
+    server = place.serve("-o", f"transport={transport}", "--filter", "delay:op=create:ms=3600000")
+    assert os.listdir(place.mnt) == ["f"]        # names are known, and to be told of
+    number = os.minor(os.stat(place.mnt).st_dev)
+    makers = []
+    for name in ("first", "second"):             # the second comes to ask when the first has been sent away
+        makers.append(subprocess.Popen(["touch", place.mnt / name], stderr=subprocess.DEVNULL))
+        place.held.append(makers[-1])
+        if name == "first":
+            place.until("it is kept", lambda: "delayed 1" in place.cli("stats", place.mnt).stdout)
+    place.until("the second waits for the first", lambda: waits_inside(makers[1].pid))
+    (place.tree / "below").touch()
+    place.until("the server waits to tell of it", lambda: waits_inside(server.pid))
+    server.send_signal(signal.SIGTERM)
+    try:
+        assert server.wait(30) == 0
+        assert [maker.wait(30) for maker in makers] == [1, 1]
+    finally:
+        with contextlib.suppress(FileNotFoundError):     # else nothing would end it
+            (connections / str(number) / "abort").write_text("1")
+    subprocess.run(["umount", connections], check=True)
+    place.nothing_left()
+    subprocess.run(["mount", "-t", "fusectl", "fusectl", connections], check=True)
+
+
 @pytest.mark.parametrize("points", [1, 2])
 def test_a_killed_server_leaves_a_dead_mount_which_the_next_cleans_away(place, points):
     server = place.serve("--filter", "stats")
