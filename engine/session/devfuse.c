@@ -97,11 +97,12 @@ static void refuse(struct session *s, void *message)
 	ssize_t n;
 
 	poll(&p, 1, LOOK_MS);
-	while ((n = read(s->fd, message, IO_MESSAGE_MAX)) > 0) {
-		wire_decode(message, n, &rq);
-		iov.iov_len = wire_encode_error(rq.unique, -ENOTCONN, fixed);
-		session_send(s, &iov, 1);
-	}
+	n = read(s->fd, message, IO_MESSAGE_MAX);
+	if (n <= 0)
+		return;
+	wire_decode(message, n, &rq);
+	iov.iov_len = wire_encode_error(rq.unique, -ENOTCONN, fixed);
+	session_send(s, &iov, 1);
 }
 
 /*

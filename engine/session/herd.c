@@ -170,7 +170,8 @@ static void herd_loop(struct session *s, int slot, bool spare)
 	while (!atomic_load(&s->stopping)) {
 		bool got = false;
 
-		while ((r = take(s, slot, &op, &message)) > 0)
+		r = 0;
+		while (!atomic_load(&s->stopping) && (r = take(s, slot, &op, &message)) > 0)
 			got = true;
 		serve_aside(s);
 		if (r < 0)
