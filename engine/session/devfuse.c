@@ -147,9 +147,13 @@ int session_start(struct alt_volume *v, int fd, struct session **ret, struct alt
 		alt_volume_set_watched(v, false);
 	if (herd_begin(s, 0, v->uring ? 1 : v->threads) < 0)
 		goto fail;
+	/* Without the one, who is inside something slow would hold up all others; without the other, nothing ends in time. */
 	s->has_monitor = !pthread_create(&s->monitor, NULL, herd_monitor, s);
-	if (v->timeout_ms)
-		s->has_clock = !pthread_create(&s->clock, NULL, clock_main, s);
+	s->has_clock = v->timeout_ms && !pthread_create(&s->clock, NULL, clock_main, s);
+	if (!s->has_monitor || (v->timeout_ms && !s->has_clock)) {
+		session_free(s);
+		return alt_error_set(err, -EAGAIN, "cannot start the threads that serve '%s': %s", v->name, strerror(EAGAIN));
+	}
 	*ret = s;
 	return 0;
 fail:
