@@ -124,8 +124,11 @@ static int source_split(const struct cli_args *a, struct plan *plan, const char 
 	if (!len || len >= sizeof plan->fs)
 		return source_wrong(a, source);
 	memcpy(plan->fs, source, len);
+	if (strlen(colon + 1) >= sizeof plan->arg)
+		return cli_wrong(a, "'%.40s...': the argument has %zu bytes, and may have %zu", source, strlen(colon + 1),
+				 sizeof plan->arg - 1);
 	if (!colon[1] || colon[1] == '/' || !realpath(colon + 1, plan->arg))
-		snprintf(plan->arg, sizeof plan->arg, "%s", colon + 1);
+		strcpy(plan->arg, colon + 1);
 	plan->p.filesystem = plan->fs;
 	plan->p.arg = plan->arg;
 	return 0;
@@ -154,6 +157,10 @@ static int plan_read(const struct cli_args *a, struct plan *plan)
 	if (r)
 		return r;
 	plan->p.options = options_parse(plan->options, ',');
+	if (!plan->p.options) {
+		fprintf(stderr, "altitude mount: no memory for the options\n");
+		return 1;
+	}
 	/* A dead mount there cannot be resolved; mount_new() cleans it away. */
 	mount_path(target, plan->target, sizeof plan->target);
 	plan->p.target = plan->target;
@@ -192,6 +199,14 @@ static void systemd_notify(const char *state)
 	close(fd);
 }
 
+/* A lock, a pipe or a file of who started it is not to be kept for the life of the server. */
+static void inherited_close(int kept)
+{
+	if (kept > 3)
+		close_range(3, kept - 1, 0);
+	close_range(kept + 1, UINT_MAX, 0);
+}
+
 /* The first process waits until the volume is there, and ends with the right code. */
 static int background(int *ready_fd)
 {
@@ -205,7 +220,7 @@ static int background(int *ready_fd)
 	if (pid < 0)
 		return -errno;
 	if (!pid) {
-		close(pipe_fd[0]);
+		inherited_close(pipe_fd[1]);
 		*ready_fd = pipe_fd[1];
 		return 0;
 	}

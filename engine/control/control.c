@@ -257,11 +257,10 @@ static int do_mount_add(struct server *s, json_t *in, json_t *out, struct alt_er
 	else if (n == SERVER_POINTS_MAX)
 		r = alt_error_set(err, -ENOSPC, "'%s' has %d mounting points already", s->volume->name, n);
 	else
-		r = mount_add(s->points[0], target, err);
+		r = mount_add(s->points[0], target, &s->point_ids[n], err);
 	if (!r) {
 		s->points[n] = point;
 		point = NULL;
-		s->point_ids[n] = mount_id(target);
 	}
 	pthread_mutex_unlock(&s->lock);
 	free(point);

@@ -146,10 +146,9 @@ static int volume_mount(struct server *s, const struct server_plan *plan, struct
 	int fd, r;
 
 	s->points[0] = strdup(plan->target);
-	r = s->points[0] ? mount_new(s->volume->name, plan->target, &plan->mount, &fd, err) : -ENOMEM;
+	r = s->points[0] ? mount_new(s->volume->name, plan->target, &plan->mount, &fd, &s->point_ids[0], err) : -ENOMEM;
 	if (r < 0)
 		return r;
-	s->point_ids[0] = mount_id(plan->target);
 	r = session_start(s->volume, fd, &s->session, err);
 	if (r < 0)
 		mount_remove(plan->target, true, NULL);

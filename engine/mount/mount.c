@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* mount(2) for who may; fusermount3, which is set-user-id, for everybody else. */
 #include "mount/mount.h"
+#include "base/base.h"
 #include "mount/holders.h"
 #include "mount/place.h"
 
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,6 +20,7 @@
 #include <unistd.h>
 
 #define DEVICE "/dev/fuse"
+#define SHOWS_ALREADY "shows a volume already ('altitude unmount' ends it)"
 
 static bool may_mount(void)
 {
@@ -242,7 +245,7 @@ static int target_check(const char *target, const struct mount_options *o, struc
 	if (o && o->nonempty)
 		return 0;
 	if (mount_is_ours(target))
-		return covers(target, "shows a volume already ('altitude unmount' ends it)", o, err);
+		return covers(target, SHOWS_ALREADY, o, err);
 	d = opendir(target);
 	if (!d)
 		return alt_error_set(err, -errno, "mounting point '%s': %s", target, strerror(errno));
@@ -254,13 +257,45 @@ static int target_check(const char *target, const struct mount_options *o, struc
 	return 0;
 }
 
-int mount_new(const char *source, const char *target, const struct mount_options *o, int *ret_fd, struct alt_error *err)
+/*
+ * One mounts at a time: nobody comes between who looked at a place and his mount there, whose number is then what is visible.
+ * Others of this user wait; who has another runtime directory is not kept off. -1: not to be had.
+ */
+static int turn_begin(void)
 {
-	int r = target_check(target, o, err);
+	char path[RUNTIME_DIRECTORY_MAX + 1];
+	int fd = runtime_directory(path, sizeof path, NULL) < 0 ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
+		;
+	return fd;
+}
+
+static void turn_end(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+/* What took its time to be looked at may have been mounted on meanwhile. */
+static int target_check_again(const char *target, const struct mount_options *o, struct alt_error *err)
+{
+	return (o && o->nonempty) || !mount_is_ours(target) ? 0 : covers(target, SHOWS_ALREADY, o, err);
+}
+
+int mount_new(const char *source, const char *target, const struct mount_options *o, int *ret_fd, int *ret_id, struct alt_error *err)
+{
+	int turn, r = target_check(target, o, err);
 
 	if (r < 0)
 		return r;
-	r = (may_mount() ? mount_direct : mount_helper)(source, target, o, ret_fd, err);
+	turn = turn_begin();
+	r = target_check_again(target, o, err);
+	if (!r)
+		r = (may_mount() ? mount_direct : mount_helper)(source, target, o, ret_fd, err);
+	if (!r)
+		*ret_id = mount_id(target);
+	turn_end(turn);
 	if (r < 0)
 		return r;
 	fcntl(*ret_fd, F_SETFL, fcntl(*ret_fd, F_GETFL) | O_NONBLOCK);
@@ -268,16 +303,21 @@ int mount_new(const char *source, const char *target, const struct mount_options
 	return 0;
 }
 
-int mount_add(const char *mounted, const char *target, struct alt_error *err)
+int mount_add(const char *mounted, const char *target, int *ret_id, struct alt_error *err)
 {
-	int r = target_check(target, NULL, err);
+	int turn, r = target_check(target, NULL, err);
 
 	if (r < 0)
 		return r;
-	if (mount(mounted, target, NULL, MS_BIND, NULL) < 0)
-		return alt_error_set(err, -errno, "cannot show '%s' at '%s' too: %s%s", mounted, target, strerror(errno),
-				     errno == EPERM ? "; only root may add a mounting point" : "");
-	return 0;
+	turn = turn_begin();
+	r = target_check_again(target, NULL, err);
+	if (!r && mount(mounted, target, NULL, MS_BIND, NULL) < 0)
+		r = alt_error_set(err, -errno, "cannot show '%s' at '%s' too: %s%s", mounted, target, strerror(errno),
+				  errno == EPERM ? "; only root may add a mounting point" : "");
+	if (!r)
+		*ret_id = mount_id(target);
+	turn_end(turn);
+	return r;
 }
 
 static const char *name_of(const char *path)
@@ -292,7 +332,11 @@ void mount_path(const char *where, char *buf, size_t size)
 	char copy[PATH_MAX], parent[PATH_MAX], *slash;
 	const char *name = copy;
 
-	snprintf(copy, sizeof copy, "%s", where);
+	if ((size_t)snprintf(copy, sizeof copy, "%s", where) >= sizeof copy) {
+		errno = ENAMETOOLONG;
+		*buf = 0;
+		return;
+	}
 	for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
 		copy[n - 1] = 0;
 	slash = strrchr(copy, '/');
@@ -307,9 +351,12 @@ void mount_path(const char *where, char *buf, size_t size)
 		*slash = 0;
 		name = slash + 1;
 	}
-	if (!realpath(slash ? *copy ? copy : "/" : ".", parent) ||
-	    (size_t)snprintf(buf, size, "%s/%s", strcmp(parent, "/") ? parent : "", name) >= size)
+	if (!realpath(slash ? *copy ? copy : "/" : ".", parent)) {
 		*buf = 0;
+	} else if ((size_t)snprintf(buf, size, "%s/%s", strcmp(parent, "/") ? parent : "", name) >= size) {
+		errno = ENAMETOOLONG;
+		*buf = 0;
+	}
 }
 
 int mount_remove(const char *target, bool lazy, struct alt_error *err)

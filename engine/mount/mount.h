@@ -20,12 +20,12 @@ struct mount_options {
 
 /*
  * Make @source visible at the directory @target as type fuse.altitude: mount(2) when allowed, else fusermount3.
- * Gives the open, non-blocking, close-on-exec /dev/fuse descriptor.
+ * Gives the open, non-blocking, close-on-exec /dev/fuse descriptor, and the mount's number as of mount_id().
  * A dead mount found at the place is detached first (one line on stderr). Errors explained: -ENOENT, -ENOTDIR, -ENOTEMPTY, -EACCES...
  */
-int mount_new(const char *source, const char *target, const struct mount_options *o, int *ret_fd, struct alt_error *err);
+int mount_new(const char *source, const char *target, const struct mount_options *o, int *ret_fd, int *ret_id, struct alt_error *err);
 /* Another mounting point of a mounted volume (bind; needs the right to mount). */
-int mount_add(const char *mounted, const char *target, struct alt_error *err);
+int mount_add(const char *mounted, const char *target, int *ret_id, struct alt_error *err);
 /* The kernel's number of the fuse.altitude mount that is visible at @target, without touching it; -ENOENT when there is none. */
 int mount_id(const char *target);
 /* Is the mount of this number at @target, be it visible or covered by a later one? */

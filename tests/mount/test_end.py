@@ -304,10 +304,12 @@ def test_killed_while_it_starts_or_ends_it_never_leaves_the_tree_damaged(place):
 
 
 def test_the_background_server_is_alone(place):
-    """It holds no pipe, no terminal and no directory of whoever started it, and belongs to a session of its own."""
-    done = place.mount(cwd=place.tree)
+    """It holds no pipe, no terminal, no file and no directory of whoever started it, and belongs to a session of its own."""
+    with open(place.path / "lock", "w") as lock:
+        done = place.mount(cwd=place.tree, pass_fds=[lock.fileno()])
     assert (done.stdout, done.stderr) == ("", "")
     pid, = place.servers()
+    assert str(place.path / "lock") not in [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     for fd in "012":
         assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null"

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from altitude_fixtures import mounted
+from altitude_fixtures import CLI, mounted
 
 
 def refused(place, *args, code=1, **kw):
@@ -35,6 +35,13 @@ def test_a_target_in_a_missing_directory(place, how):
     assert f"'{place.path / 'no' / 'no'}': No such file or directory" in said
 
 
+def test_paths_that_are_too_long(place, how):
+    """Not cut: what is left of them may be there too."""
+    long = "/" * 4096 + str(place.tree)
+    assert "the argument has" in refused(place, "mount", *how, f"dir:{long}", place.mnt, code=2)
+    assert "File name too long" in refused(place, "mount", *how, f"dir:{place.tree}", long)
+
+
 def test_a_target_that_is_a_file(place, how):
     (place.path / "file").write_text("")
     said = refused(place, "mount", *how, f"dir:{place.tree}", place.path / "file")
@@ -51,6 +58,18 @@ def test_a_target_that_is_not_empty(place, how):
     assert os.listdir(full) == ["f"]
     place.cli("unmount", full)
     assert os.listdir(full) == ["x"]
+
+
+def test_of_those_who_mount_at_one_place_at_once_one_does(place):
+    """The others do not cover it: whose mount is visible decides what a server takes away at its end."""
+    for _ in range(20):
+        command = [CLI, "mount", f"dir:{place.tree}", place.mnt]
+        three = [subprocess.Popen(command, env=place.env, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+        said = [one.communicate()[1] for one in three]
+        assert sorted(one.returncode for one in three) == [0, 1, 1], said
+        assert sum("shows a volume already" in text for text in said) == 2, said
+        place.cli("unmount", place.mnt)
+        assert not mounted(place.mnt)
 
 
 def test_a_target_that_is_mounted_already(place):
