@@ -32,18 +32,15 @@ static int refused(const struct cli_args *a, const json_t *answer)
 {
 	const char *status = text(answer, "status");
 
-	fprintf(stderr, "altitude %s: %s", a->command->name, text(answer, "error"));
-	if (*status)
-		fprintf(stderr, " [%s %s]", status, text(answer, "status_name"));
-	fputc('\n', stderr);
+	cli_tell(*status ? "altitude %s: %s [%s %s]" : "altitude %s: %s", a->command->name, text(answer, "error"), status,
+		 text(answer, "status_name"));
 	return 1;
 }
 
 /* Once: what is waited for may take any time, and to end the command does not end the wait. */
 static void wait_tell(json_t *request)
 {
-	fprintf(stderr, "altitude %s: waits for what is under way inside the filter; the server's log says for whom\n",
-		text(request, "cmd"));
+	cli_tell("altitude %s: waits for what is under way inside the filter; the server's log says for whom", text(request, "cmd"));
 	control_waits = NULL;
 }
 
@@ -268,8 +265,8 @@ static void set_text(json_t *o, const char *key, const char *value)
 static void bypass_tell(long long files)
 {
 	if (files)
-		fprintf(stderr, "altitude attach: %lld file%s open already %s read and written below it; new opens come to it\n",
-			files, files == 1 ? " that is" : "s that are", files == 1 ? "is" : "are");
+		cli_tell("altitude attach: %lld file%s open already %s read and written below it; new opens come to it", files,
+			 files == 1 ? " that is" : "s that are", files == 1 ? "is" : "are");
 }
 
 static int run_attach(const struct cli_args *a)
@@ -329,7 +326,7 @@ static void lines_print(const json_t *answer)
 	size_t i;
 
 	json_array_foreach(json_object_get(answer, "lines"), i, line)
-		puts(json_string_value(line));
+		shown_line(json_string_value(line));
 	fflush(stdout);
 }
 
@@ -344,8 +341,8 @@ static int run_watch(const struct cli_args *a)
 			return 1;
 		if (!json_integer_value(json_object_get(answer, "watchers"))) {
 			json_decref(answer);
-			fprintf(stderr, "altitude watch: no filter of this volume keeps a record; 'altitude attach activity_monitor%s%s' does\n",
-				where ? " " : "", where ? where : "");
+			cli_tell("altitude watch: no filter of this volume keeps a record; 'altitude attach activity_monitor%s%s' does",
+				 where ? " " : "", where ? where : "");
 			return 1;
 		}
 		lines_print(answer);
@@ -413,7 +410,7 @@ static int run_mount_add(const struct cli_args *a)
 
 	mount_path(cli_operand(a, 1), path, sizeof path);
 	if (!*path) {
-		fprintf(stderr, "altitude mount-add: mounting point '%s': %s\n", cli_operand(a, 1), strerror(errno));
+		cli_tell("altitude mount-add: mounting point '%s': %s", cli_operand(a, 1), strerror(errno));
 		return 1;
 	}
 	return ask_done(a, cli_operand(a, 0), json_pack("{s:s,s:s}", "cmd", "mount-add", "target", path));

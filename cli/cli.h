@@ -41,7 +41,10 @@ const char *cli_value(const struct cli_args *a, char letter);  /* the last one g
 bool cli_has(const struct cli_args *a, char letter);
 const char *cli_operand(const struct cli_args *a, int i);      /* NULL when there are fewer */
 
-/* One line on stderr, "altitude COMMAND: ..."; exit codes: 1 it failed, 2 the arguments are wrong. */
+/*
+ * One line on stderr, "altitude COMMAND: ...", whatever the names in it hold; exit codes: 1 it failed, 2 the arguments are wrong.
+ */
+void cli_tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cli_fail(const struct cli_args *a, const struct alt_error *err);
 int cli_wrong(const struct cli_args *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -50,7 +53,16 @@ struct cli_spec { char *filter, *altitude, *options; };
 int cli_spec_parse(const char *text, struct cli_spec *ret);    /* 0, -EINVAL (no name), -ENOMEM */
 void cli_spec_free(struct cli_spec *spec);
 
-/* Rows in columns as wide as their widest cell; a column that begins with '>' in @head is right-aligned. */
+/* What may reach a terminal: control characters and bytes that are not UTF-8 become "\033". To be freed; NULL without memory. */
+char *shown_text(const char *s);
+void shown_line(const char *s);                                /* on stdout */
+int shown_width(const char *s);                                /* columns of a terminal; letters of the far east take two */
+char *shown_short(const char *s, int width);                   /* the middle becomes "…" when it is wider. To be freed */
+
+/*
+ * Rows in columns as wide as their widest cell; a column that begins with '>' in @head is right-aligned. Where the terminal is
+ * narrower, the widest of the others are shortened; what goes to a file or a program is whole.
+ */
 struct cli_table { const char *const *head; int columns, rows; char **cells; };
 void cli_table_add(struct cli_table *t, ...);                  /* columns strings */
 void cli_table_print(struct cli_table *t);                     /* and free */

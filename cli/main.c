@@ -38,23 +38,24 @@ const char *cli_operand(const struct cli_args *a, int i)
 
 int cli_fail(const struct cli_args *a, const struct alt_error *err)
 {
-	fprintf(stderr, "altitude %s: %s", a->command->name, err->code ? err->text : strerror(ENOMEM));
-	if (err->status)
-		fprintf(stderr, " [0x%08X %s]", err->status, alt_status_name(err->status));
-	fputc('\n', stderr);
+	cli_tell(err->status ? "altitude %s: %s [0x%08X %s]" : "altitude %s: %s", a->command->name,
+		 err->code ? err->text : strerror(ENOMEM), err->status, alt_status_name(err->status));
 	return 1;
 }
 
 int cli_wrong(const struct cli_args *a, const char *format, ...)
 {
 	bool asks = format[strlen(format) - 1] == '?';
+	char *text = NULL;
 	va_list ap;
 
-	fprintf(stderr, "altitude %s: ", a->command->name);
 	va_start(ap, format);
-	vfprintf(stderr, format, ap);
+	if (vasprintf(&text, format, ap) < 0)
+		text = NULL;
 	va_end(ap);
-	fprintf(stderr, "%s 'altitude %s --help'\n", asks ? " See" : "; see", a->command->name);
+	cli_tell("altitude %s: %s%s 'altitude %s --help'", a->command->name, text ? text : "wrong arguments", asks ? " See" : "; see",
+		 a->command->name);
+	free(text);
 	return 2;
 }
 
@@ -93,15 +94,15 @@ static int unknown_word(const char *name)
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (alt_near_better(name, commands[i]->name, &best))
 			near = commands[i];
-	fprintf(stderr, near ? "altitude: '%s' is not a command; do you mean '%s'? See 'altitude --help'\n" :
-		"altitude: '%s' is not a command; see 'altitude --help'%.0s\n", name, near ? near->name : "");
+	cli_tell(near ? "altitude: '%s' is not a command; do you mean '%s'? See 'altitude --help'" :
+		 "altitude: '%s' is not a command; see 'altitude --help'%.0s", name, near ? near->name : "");
 	return 2;
 }
 
 static int unknown_command(const char *name)
 {
 	if (*name == '-') {
-		fprintf(stderr, "altitude: '%s' is not an option; options stand behind the command. See 'altitude --help'\n", name);
+		cli_tell("altitude: '%s' is not an option; options stand behind the command. See 'altitude --help'", name);
 		return 2;
 	}
 	return unknown_word(name);

@@ -158,7 +158,7 @@ static int plan_read(const struct cli_args *a, struct plan *plan)
 		return r;
 	plan->p.options = options_parse(plan->options, ',');
 	if (!plan->p.options) {
-		fprintf(stderr, "altitude mount: no memory for the options\n");
+		cli_tell("altitude mount: no memory for the options");
 		return 1;
 	}
 	/* A dead mount there cannot be resolved; mount_new() cleans it away. */
@@ -166,7 +166,7 @@ static int plan_read(const struct cli_args *a, struct plan *plan)
 	plan->p.target = plan->target;
 	if (*plan->target)
 		return 0;
-	fprintf(stderr, "altitude mount: mounting point '%s': %s\n", target, strerror(errno));
+	cli_tell("altitude mount: mounting point '%s': %s", target, strerror(errno));
 	return 1;
 }
 
