@@ -386,20 +386,24 @@ static int run_groups(const struct cli_args *a)
 {
 	static const char *const head[] = { "Load Order Group", ">From", ">To", "Purpose" };
 	struct cli_table t = { head, 4, 0, NULL };
+	json_t *all = json_array(), *g;
+	char low[24], high[24];
+	size_t i;
 
-	for (const struct load_order_group *g = load_order_groups; g->name; g++) {
-		char low[16], high[16];
-
-		snprintf(low, sizeof low, "%u", g->low);
-		snprintf(high, sizeof high, "%u", g->high);
-		cli_table_add(&t, g->name, low, high, g->purpose);
-	}
+	for (const struct load_order_group *l = load_order_groups; l->name; l++)
+		json_array_append_new(all, json_pack("{s:s,s:i,s:i,s:s}", "group", l->name, "low", (int)l->low, "high", (int)l->high,
+						     "purpose", l->purpose));
+	if (cli_has(a, 'j'))
+		return json_print(all);
+	json_array_foreach(all, i, g)
+		cli_table_add(&t, text(g, "group"), number(g, "low", low), number(g, "high", high), text(g, "purpose"));
+	json_decref(all);
 	cli_table_print(&t);
 	return 0;
 }
 const struct cli_command cli_groups = {
 	.name = "groups", .operands = "", .summary = "List the load order groups and their altitudes, top of the stack first",
-	.run = run_groups,
+	.options = json_option, .run = run_groups,
 };
 
 /* ---- mounting points ---- */

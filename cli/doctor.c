@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -17,22 +18,37 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int missing;
+static int missing, told;
+static bool as_json;
+
+static void tell(const char *state, const char *what, const char *text)
+{
+	json_t *one;
+
+	if (as_json) {
+		one = json_pack("{s:s,s:s,s:s}", "state", state, "what", what, "text", text);
+		fputs(told++ ? ",\n  " : "[\n  ", stdout);
+		json_dumpf(one, stdout, 0);
+		json_decref(one);
+	} else {
+		printf("  %-8s %-22s %s\n", state, what, text);
+	}
+}
 
 static void fine(const char *what, const char *text)
 {
-	printf("  ok       %-22s %s\n", what, text);
+	tell("ok", what, text);
 }
 
 static void note(const char *what, const char *text)
 {
-	printf("  note     %-22s %s\n", what, text);
+	tell("note", what, text);
 }
 
 static void lacking(const char *what, const char *text)
 {
 	missing++;
-	printf("  MISSING  %-22s %s\n", what, text);
+	tell("MISSING", what, text);
 }
 
 static const char *file_line(const char *path, char *buf, size_t size)
@@ -250,6 +266,7 @@ static void check_registry(void)
 
 static int run_doctor(const struct cli_args *a)
 {
+	as_json = cli_has(a, 'j');
 	check_kernel();
 	check_device();
 	check_helper();
@@ -259,10 +276,11 @@ static int run_doctor(const struct cli_args *a)
 	check_changes();
 	check_runtime();
 	check_registry();
-	puts(missing ? "\nSomething is missing; the lines above say what to do." : "\nNothing is missing.");
+	puts(as_json ? "\n]" : missing ? "\nSomething is missing; the lines above say what to do." : "\nNothing is missing.");
 	return missing ? 1 : 0;
 }
+static const struct cli_option options[] = { { 'j', "json", NULL, "as JSON" }, { 0 } };
 const struct cli_command cli_doctor = {
 	.name = "doctor", .operands = "", .summary = "Tell what this machine offers, what is missing, and what to do",
-	.run = run_doctor,
+	.options = options, .run = run_doctor,
 };

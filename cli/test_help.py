@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """--help, the man page and the completions name the same commands and options; mistakes are told in one line."""
+import json
 import os
 import pathlib
 import re
@@ -390,3 +391,16 @@ def test_a_busy_volume_stays_and_its_user_is_named(mount):
         text = one_line(volume.cli("unmount", volume.mnt, check=False), 1)
         assert f"({os.getpid()})" in text or f" {os.getpid()}" in text
     assert (volume.mnt / "held").read_text() == "x"
+
+
+# ---- what the machine is, as JSON ----
+
+def test_doctor_and_groups_tell_programs_what_they_tell_people(altitude):
+    groups = json.loads(altitude("groups", "--json").stdout)
+    lines = altitude("groups").stdout.splitlines()[1:]
+    assert [re.split(r" {2,}", line) for line in lines] == [[g["group"], str(g["low"]), str(g["high"]), g["purpose"]] for g in groups]
+    told = altitude("doctor", "--json", check=False)
+    lines = altitude("doctor", check=False).stdout.splitlines()
+    seen = json.loads(told.stdout)
+    assert [f"  {one['state']:<8} {one['what']:<22} {one['text']}" for one in seen] == lines[:len(seen)]
+    assert (told.returncode == 1) == any(one["state"] == "MISSING" for one in seen)

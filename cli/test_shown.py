@@ -46,7 +46,7 @@ def test_errors_hold_no_commands_to_the_terminal(altitude, args, shown):
 
 def test_tables_hold_no_commands_to_the_terminal(mount, altitude):
     mount(f"mem:{RED}\n日本")
-    assert "mem:\\033[31m\\012日本  mem " in altitude("volumes").stdout
+    assert "mem:\\033[31m\\012日本 " in altitude("volumes").stdout
 
 
 def test_a_table_is_no_wider_than_the_terminal(mount, altitude):

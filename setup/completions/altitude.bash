@@ -6,8 +6,9 @@ _altitude_volumes() {
 }
 
 _altitude_filters() {
-	local dir
-	for dir in ${ALTITUDE_REGISTRY:-/etc/altitude/registry.d /usr/local/etc/altitude/registry.d}; do
+	local dir program
+	program=$(command -v altitude)
+	for dir in ${ALTITUDE_REGISTRY:-/etc/altitude/registry.d "${program%/bin/altitude}/etc/altitude/registry.d"}; do
 		sed -n 's/^Name=//p' "$dir"/*.ini 2>/dev/null
 	done
 }
@@ -37,7 +38,7 @@ _altitude() {
 		case ${COMP_WORDS[1]} in
 		mount) words='--filter --option --foreground --allow-other --read-only --timeout-ms --verify' ;;
 		unmount) words='--lazy' ;;
-		volumes | filters | instances | stats) words='--json' ;;
+		volumes | filters | instances | stats | groups | doctor) words='--json' ;;
 		unload) words='--mandatory' ;;
 		attach) words='--instance --altitude' ;;
 		watch) words='--once' ;;

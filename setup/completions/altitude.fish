@@ -6,7 +6,7 @@ function __altitude_volumes
 end
 
 function __altitude_filters
-	set -l places /etc/altitude/registry.d /usr/local/etc/altitude/registry.d
+	set -l places /etc/altitude/registry.d (string replace -r '/bin/altitude$' /etc/altitude/registry.d (command -v altitude))
 	set -q ALTITUDE_REGISTRY; and set places $ALTITUDE_REGISTRY
 	for place in $places
 		test -d $place; and cat $place/*.ini | string replace -rf '^Name=' ''
@@ -82,5 +82,7 @@ complete -c altitude -n '__fish_seen_subcommand_from stats' -s h -l help -f -d '
 complete -c altitude -n '__fish_seen_subcommand_from stats' -f -a '(__altitude_volumes)'
 
 complete -c altitude -n '__fish_seen_subcommand_from groups' -s h -l help -f -d 'explain'
+complete -c altitude -n '__fish_seen_subcommand_from groups' -s j -l json -f -d 'as JSON'
 
 complete -c altitude -n '__fish_seen_subcommand_from doctor' -s h -l help -f -d 'explain'
+complete -c altitude -n '__fish_seen_subcommand_from doctor' -s j -l json -f -d 'as JSON'

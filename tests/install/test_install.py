@@ -348,3 +348,21 @@ def test_the_helper_runs_as_an_ordinary_command(installed, volumes):
     run(installed.helper, "mem:", volumes / "mnt", "-o", "rw,noexec,nosuid,nodev,user=me")
     (volumes / "mnt/a").write_text("x")
     installed.altitude("unmount", volumes / "mnt")
+
+
+FILTERS_KNOWN = {
+    "bash": '. "$1/share/bash-completion/completions/altitude"; _altitude_filters',
+    "zsh": 'compadd() { shift; print -l -- ${(P)2:-${(P)1}}; }; compdef() { :; }\n'
+           '. <(sed "s/^_altitude \\"\\$@\\"//" "$1/share/zsh/site-functions/_altitude"); _altitude_filters',
+    "fish": 'source $argv[1]/share/fish/vendor_completions.d/altitude.fish; __altitude_filters',
+}
+
+
+@pytest.mark.parametrize("shell", FILTERS_KNOWN)
+def test_completion_finds_the_registry_of_its_prefix(installed, shell):
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    path = f"{installed.prefix}/bin:{PLAIN['PATH']}"
+    name = ["bash"] if shell != "fish" else []
+    found = run(shell, "-c", FILTERS_KNOWN[shell], *name, installed.prefix, env=dict(PLAIN, PATH=path, HOME="/nonexistent")).stdout
+    assert "content_screener" in found.split()
