@@ -175,6 +175,7 @@ int server_attach(struct server *s, const char *filter, const char *instance, co
 {
 	struct manifest *m = NULL;
 	struct alt_filter *f;
+	bool registered = !altitude;
 	int r = manifest_apply(filter, &instance, &altitude, setup_flags, &m, err);
 
 	pthread_mutex_lock(&s->change);
@@ -186,6 +187,9 @@ int server_attach(struct server *s, const char *filter, const char *instance, co
 	else
 		options_free(options);
 	pthread_mutex_unlock(&s->change);
+	/* Source: FltAttachVolume, and FltAttachVolumeAtAltitude for who names one. */
+	if (registered && err->status == STATUS_FLT_INSTANCE_ALTITUDE_COLLISION)
+		err->status = STATUS_OBJECT_NAME_COLLISION;
 	manifest_free(m);
 	return r;
 }

@@ -47,7 +47,10 @@ void server_serve(struct server *s);
 int server_load(struct server *s, const char *name, struct alt_error *err);
 /* Ask the filter, detach its instances, unload the module. @mandatory: the filter is told, not asked. */
 int server_unload(struct server *s, const char *name, bool mandatory, struct alt_error *err);
-/* Attach, loading the filter when it is not. @options taken. */
+/*
+ * Attach, loading the filter when it is not. @altitude NULL: the registered one, which is STATUS_OBJECT_NAME_COLLISION when it is
+ * taken. @options taken.
+ */
 int server_attach(struct server *s, const char *filter, const char *instance, const char *altitude,
 		  struct io_option *options, uint32_t setup_flags, struct alt_error *err);
 /* Open files that @filter, just attached, does not see the data of: the kernel passes it through since before. 0: it wants none. */

@@ -91,6 +91,21 @@ def test_the_same_number_in_other_digits_collides(mount, control, there, wanted)
     done(talk.ask("attach", filter="passthrough", altitude=wanted))      # the place is free again
 
 
+@pytest.mark.parametrize("registered", ["by the module", "by the manifest"])
+def test_a_registered_altitude_that_is_taken_is_another_error(mount, control, alone, registered):
+    """Who asks for no altitude is not told that he chose a wrong one."""
+    if registered == "by the manifest":
+        (alone / "null.ini").write_text("[module]\nName=null\nKind=filter\nDefaultInstance=null\n"
+                                        "[instance null]\nAltitude=141000.0\n")
+    volume = mount("dir:", "rot13@" + ("370020.0" if registered == "by the module" else "141000"))
+    talk = control(volume)
+    answer = talk.ask("attach", filter="null")
+    assert (answer["ok"], answer["status"], answer["status_name"]) == (False, "0xC0000035", "STATUS_OBJECT_NAME_COLLISION")
+    assert "taken by instance 'rot13'" in answer["error"]
+    assert [filter for filter, _ in seen(talk)] == ["rot13"]
+    done(talk.ask("attach", filter="null", altitude="370021"))
+
+
 def test_no_digit_is_rounded_away(mount, control):
     volume = mount("dir:", "null@18014398509481984")
     done(control(volume).ask("attach", filter="passthrough", altitude="18014398509481985"))
