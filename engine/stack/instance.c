@@ -406,12 +406,28 @@ int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *na
 	return r;
 }
 
+static bool is_meant(const struct alt_instance *in, const char *filter, const char *instance)
+{
+	return (!filter || !strcmp(in->filter->name, filter)) && (!instance || !strcmp(in->name, instance));
+}
+
 static struct alt_instance *instance_find_locked(struct alt_volume *v, const char *filter, const char *instance)
 {
 	for (struct alt_instance *in = v->sv->top; in; in = in->below)
-		if (atomic_load(&in->state) == INSTANCE_ATTACHED && (!filter || !strcmp(in->filter->name, filter)) &&
-		    (!instance || !strcmp(in->name, instance)))
+		if (atomic_load(&in->state) == INSTANCE_ATTACHED && is_meant(in, filter, instance))
 			return in;
+	return NULL;
+}
+
+/* Somebody else is at it. One whose setup declined was never there. */
+static const struct alt_instance *leaving_find_locked(const struct stack_volume *sv, const char *filter, const char *instance)
+{
+	const struct alt_instance *const lists[] = { sv->top, sv->going };
+
+	for (int i = 0; i < 2; i++)
+		for (const struct alt_instance *in = lists[i]; in; in = in->below)
+			if (atomic_load(&in->state) > INSTANCE_ATTACHED && is_meant(in, filter, instance))
+				return in;
 	return NULL;
 }
 
@@ -458,9 +474,13 @@ static const char *filter_near_locked(const struct alt_volume *v, const char *na
 static int not_found_locked(struct alt_volume *v, const char *filter, const char *instance, struct alt_error *err)
 {
 	const struct alt_instance *named = filter ? instance_find_locked(v, NULL, filter) : NULL;
+	const struct alt_instance *leaving = leaving_find_locked(v->sv, filter, instance);
 	bool attached = instance_find_locked(v, filter, NULL);
 	const char *near = filter && !attached ? filter_near_locked(v, filter) : NULL;
 
+	if (leaving)
+		return alt_error_status(err, STATUS_FLT_DELETING_OBJECT, "instance '%s' of filter '%s' is being detached from '%s' already",
+					leaving->name, leaving->filter->name, v->name);
 	if (attached && instance)
 		return alt_error_status(err, STATUS_FLT_INSTANCE_NOT_FOUND, "no instance '%s' of filter '%s' on '%s'; see 'altitude instances'",
 					instance, filter ? filter : "(any)", v->name);

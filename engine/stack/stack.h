@@ -58,7 +58,10 @@ struct alt_instance {
  */
 int stack_attach(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
 		 struct io_option *options, uint32_t setup_flags, struct alt_error *err);
-/* Detach; instance NULL: the filter's highest. Blocks until teardown is complete. STATUS_FLT_INSTANCE_NOT_FOUND, _DO_NOT_DETACH. */
+/*
+ * Detach; instance NULL: the filter's highest. Blocks until teardown is complete. STATUS_FLT_INSTANCE_NOT_FOUND, _DO_NOT_DETACH,
+ * _DELETING_OBJECT when somebody else is detaching it.
+ */
 int stack_detach(struct alt_volume *v, const char *filter, const char *instance, uint32_t reason, struct alt_error *err);
 /*
  * The same for all of @filter, NULL for all there are. Nothing of them is left when it returns, nor of those that others were

@@ -212,6 +212,59 @@ static void what_is_not_there_is_not_found(void **state)
 	assert_int_equal(t_detach("A"), -ENOENT);
 }
 
+static int answer_while_going[3];
+
+static int detach_again(int nth)
+{
+	answer_while_going[nth] = t_detach("D") == -ESHUTDOWN && t_err.status == STATUS_FLT_DELETING_OBJECT ? 1 : t_err.code;
+	return 0;
+}
+
+static int query_detaches_again(struct alt_instance *in)
+{
+	return detach_again(0);
+}
+
+static void start_detaches_again(struct alt_instance *in, uint32_t reason)
+{
+	detach_again(1);
+}
+
+static void complete_detaches_again(struct alt_instance *in, uint32_t reason)
+{
+	detach_again(2);
+}
+
+/* As if another thread asked: no lock is held across a callback. */
+static void who_is_being_detached_is_not_detached_again(void **state)
+{
+	static const struct alt_filter_registration reg = {
+		.size = sizeof reg, .name = "going", .query_teardown = query_detaches_again,
+		.teardown_start = start_detaches_again, .teardown_complete = complete_detaches_again,
+	};
+
+	assert_int_equal(t_attach_as(&reg, "D", "50"), 0);
+	assert_int_equal(t_detach("D"), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(answer_while_going[i], 1);
+	assert_int_equal(t_detach("D"), -ENOENT);
+	assert_int_equal(t_err.status, STATUS_FLT_INSTANCE_NOT_FOUND);
+}
+
+static int setup_is_not_there_yet(struct alt_instance *in, uint32_t flags, struct alt_error *err)
+{
+	answer_while_going[0] = t_detach("D");
+	return -EACCES;
+}
+
+static void who_has_yet_to_come_is_not_found(void **state)
+{
+	static const struct alt_filter_registration reg = { .size = sizeof reg, .name = "coming", .setup = setup_is_not_there_yet };
+
+	assert_int_equal(t_attach_as(&reg, "D", "50"), -EACCES);
+	assert_int_equal(answer_while_going[0], -ENOENT);
+}
+
 static void without_an_instances_name_the_highest_goes(void **state)
 {
 	assert_int_equal(stack_detach(t_volume, "letters", NULL, ALT_TEARDOWN_MANUAL, NULL), 0);
@@ -503,6 +556,8 @@ int main(void)
 		t_case3(an_instance_that_is_asked_still_serves),
 		t_case3(who_ends_a_filter_waits_for_those_that_are_asked),
 		t_case3(what_is_not_there_is_not_found),
+		t_case3(who_is_being_detached_is_not_detached_again),
+		t_case3(who_has_yet_to_come_is_not_found),
 		t_case3(without_an_instances_name_the_highest_goes),
 		t_case3(several_threads_attach_and_detach_at_once),
 		t_case(attach_and_detach_under_load_lose_nothing),
