@@ -97,7 +97,11 @@ static int unloaded_locked(const struct server *s, const char *name, struct alt_
 {
 	unsigned best = ALT_NEAR_NONE;
 	const char *near = NULL;
+	char who[256];
 
+	if (module_leaving(name, ALT_MODULE_FILTER, who, sizeof who))
+		return alt_error_status(err, STATUS_FLT_DELETING_OBJECT, "filter '%s' is unloaded already; it stays in memory, held by: %s",
+					name, who);
 	for (const struct alt_filter *f = s->filters; f; f = f->next)
 		if (alt_near_better(name, f->name, &best))
 			near = f->name;

@@ -415,6 +415,25 @@ static void unload_finish(const char *name, enum alt_module_kind kind)
 		code_close(m, NULL);
 }
 
+bool module_leaving(const char *name, enum alt_module_kind kind, char *who, size_t size)
+{
+	char *own = short_name(name);
+	struct module *m = NULL;
+
+	if (!own)
+		return false;
+	unload_finish(own, kind);
+	pthread_mutex_lock(&lock);
+	m = find_locked(own, kind);
+	if (m && m->state != MODULE_UNLOADING)
+		m = NULL;
+	if (m)
+		holders_text(m, who, size);
+	pthread_mutex_unlock(&lock);
+	free(own);
+	return m;
+}
+
 int module_load(const char *name, enum alt_module_kind kind, struct module **ret, struct alt_error *err)
 {
 	struct module *m = calloc(1, sizeof(*m));

@@ -42,6 +42,8 @@ void module_release(struct module *m, const char *who);
  * What stays leaves, when it can, before the next load of its name.
  */
 int module_unload(struct module *m, struct alt_error *err);
+/* true: one of this name was unloaded, and is held still; @who gets by whom. One that nobody holds any more leaves now. */
+bool module_leaving(const char *name, enum alt_module_kind kind, char *who, size_t size);
 
 /* The registry: one INI file a module in $ALTITUDE_REGISTRY, else /etc/altitude/registry.d. */
 enum manifest_instance_flags { MANIFEST_NO_AUTOMATIC = 1u << 0, MANIFEST_NO_MANUAL = 1u << 1 };

@@ -32,7 +32,7 @@ def server(mount, control):
     talk = control(volume)
 
     class Server:
-        mnt, pid = volume.mnt, volume.pid
+        mnt, pid, ask = volume.mnt, volume.pid, talk.ask
 
         @staticmethod
         def right(cmd, **more):
@@ -100,6 +100,9 @@ def test_what_somebody_may_still_call_stays_and_is_named_to_who_loads(server, ke
     assert listener.call("context") == struct.pack("=q", 1)              # it was cleaned up by code that was there
     error = server.refused("load", PRIOR_UNLOAD, filter=new)
     assert error.endswith("held by: port 'kept'")
+    for name in ("keeper", new):                                         # nobody unloads it twice
+        error = server.refused("unload", "0xC01C000B", filter=name)
+        assert error.endswith("is unloaded already; it stays in memory, held by: port 'kept'")
 
     listener.call("port")
     listener.until_sent_away()
@@ -125,6 +128,22 @@ def test_a_context_alone_holds(server, keeper):
     assert server.refused("unload", filter="keeper").endswith("held by: contexts of instance 'keeper'")
     server.refused("load", PRIOR_UNLOAD, filter=keeper(2))
     assert server.in_memory()
+
+
+def test_who_unloads_what_nobody_holds_any_more_takes_it_out(server, keeper):
+    server.right("attach", filter=keeper(1), options="context:port=kept")
+    listener = Listener("kept")
+    server.refused("unload", filter="keeper")
+    listener.call("context")
+    listener.call("port")
+    listener.until_sent_away()
+
+    def leaves():
+        answer = server.ask("unload", filter="keeper")
+        assert not answer["ok"]
+        return answer["status_name"] == "STATUS_FLT_FILTER_NOT_FOUND"
+    fixtures.until("the port is closed", leaves)
+    assert not server.in_memory()
 
 
 def test_contexts_of_a_detached_instance_hold_as_well(server, keeper):
