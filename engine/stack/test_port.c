@@ -47,6 +47,8 @@ static long on_message(void *arg, void *cookie, const void *in, size_t size, voi
 {
 	if (!size)
 		return -ENODATA;
+	if (size == 5 && !memcmp(in, "full", 4))
+		return room + (((const char *)in)[4] - '0');
 	for (size_t i = 0; i < size; i++)
 		((char *)out)[i] = ((const char *)in)[size - 1 - i];
 	return size;
@@ -253,6 +255,8 @@ static void who_listens_can_call(void **state)
 	assert_string_equal(out, "cba");
 	assert_int_equal(alt_listener_call(l, "abc", 3, out, 1), 1);
 	assert_int_equal(alt_listener_call(l, NULL, 0, out, sizeof out), -ENODATA);
+	assert_int_equal(alt_listener_call(l, "full0", 5, out, sizeof out), sizeof out);
+	assert_int_equal(alt_listener_call(l, "full1", 5, out, sizeof out), -EOVERFLOW);
 	alt_listener_close(l);
 }
 
@@ -273,6 +277,89 @@ static void what_is_told_while_a_call_waits_is_kept_in_order(void **state)
 	assert_int_equal(alt_listener_get(l, &id, buf, 2, 0), -EMSGSIZE);
 	assert_int_equal(alt_listener_get(l, &id, buf, sizeof buf, 0), -ETIMEDOUT);
 	alt_listener_close(l);
+}
+
+struct asker { pthread_t thread; const char *text; int status, why; };
+
+static void *asker_main(void *arg)
+{
+	struct asker *a = arg;
+
+	a->status = ask(a->text, LONG_MS, -EPERM, &a->why);
+	return NULL;
+}
+
+static void asker_begin(struct asker *a, const char *text)
+{
+	a->text = text;
+	pthread_create(&a->thread, NULL, asker_main, a);
+}
+
+static void answers_find_their_questions_in_any_order(void **state)
+{
+	struct asker askers[3];
+	struct alt_listener *l;
+	uint64_t ids[3];
+	char text[3];
+
+	assert_int_equal(alt_listener_connect(NAME, NULL, 0, &l, &err), 0);
+	until_count(1);
+	for (int i = 0; i < 3; i++)
+		asker_begin(&askers[i], (const char *[]){ "1", "2", "3" }[i]);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(alt_listener_get(l, &ids[i], &text[i], 1, -1), 1);
+	for (int i = 1; i < 4; i++)
+		alt_listener_reply(l, ids[i % 3], -(text[i % 3] - '0'), NULL, 0);
+	for (int i = 0; i < 3; i++) {
+		pthread_join(askers[i].thread, NULL);
+		assert_int_equal(askers[i].why, 0);
+		assert_int_equal(askers[i].status, -(i + 1));
+	}
+	alt_listener_close(l);
+}
+
+static void a_status_that_is_none_is_no_answer_of_a_filter(void **state)
+{
+	static const int said[][2] = {
+		{ -4095, -4095 }, { -4096, -EPROTO }, { 1, -EPROTO }, { INT32_MAX, -EPROTO }, { INT32_MIN, -EPROTO }, { 0, 0 },
+	};
+	struct alt_listener *l;
+	struct asker asker;
+	uint64_t id;
+	char text;
+
+	assert_int_equal(alt_listener_connect(NAME, NULL, 0, &l, &err), 0);
+	until_count(1);
+	for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+		asker_begin(&asker, "x");
+		assert_int_equal(alt_listener_get(l, &id, &text, 1, -1), 1);
+		alt_listener_reply(l, id, said[i][0], NULL, 0);
+		pthread_join(asker.thread, NULL);
+		assert_int_equal(asker.status, said[i][1]);
+	}
+	alt_listener_close(l);
+}
+
+static void listeners_are_asked_in_turn(void **state)
+{
+	struct alt_listener *l[2];
+	uint64_t id;
+	char text;
+	int why;
+
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(alt_listener_connect(NAME, NULL, 0, &l[i], &err), 0);
+	until_count(2);
+	for (int i = 0; i < 4; i++)
+		ask((const char *[]){ "1", "2" }[i / 2], 1, 0, &why);
+	for (int i = 0; i < 2; i++) {
+		for (int n = 0; n < 2; n++) {
+			assert_int_equal(alt_listener_get(l[i], &id, &text, 1, 0), 1);
+			assert_int_equal(text, '1' + n);
+		}
+		assert_int_equal(alt_listener_get(l[i], &id, &text, 1, 0), -ETIMEDOUT);
+		alt_listener_close(l[i]);
+	}
 }
 
 /* ---- who comes in ---- */
@@ -386,11 +473,22 @@ static void a_living_ports_name_stays_when_there_is_no_descriptor(void **state)
 	alt_listener_close(l);
 }
 
+static int descriptors(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
 static void a_name_is_taken_while_its_server_lives(void **state)
 {
-	struct alt_port *other;
+	struct alt_port *other = NULL;
+	int before = descriptors();
 
 	assert_int_equal(alt_port_open(NAME, NULL, NULL, 1, &other, &err), -EEXIST);
+	assert_int_equal(descriptors(), before);
 	assert_int_equal(err.status, STATUS_OBJECT_NAME_COLLISION);
 	assert_null(other);
 	alt_port_close(port);
@@ -515,10 +613,15 @@ static void one_that_does_not_read_fills_its_own_queue_only(void **state)
 {
 	pid_t pid = child(NEVER_READS);
 	static char big[ALT_PORT_PAYLOAD_MAX];
+	struct alt_port_message m = { big, sizeof big, .timeout_ms = LONG_MS, .otherwise = -EACCES };
 	int told = 0;
 
 	while (alt_port_tell(port, big, sizeof big))
 		assert_true(++told < 100000);
+	for (int i = 0; i <= ALT_PORT_MISSES; i++) {
+		assert_int_equal(alt_port_ask(port, &m), -EACCES);
+		assert_int_equal(m.why, i < ALT_PORT_MISSES ? -ETIMEDOUT : -ENOTCONN);
+	}
 	child_kill(pid);
 }
 
@@ -640,6 +743,9 @@ int main(void)
 		case2(the_largest_message_goes_there_and_back),
 		case2(who_listens_can_call),
 		case2(what_is_told_while_a_call_waits_is_kept_in_order),
+		case2(answers_find_their_questions_in_any_order),
+		case2(a_status_that_is_none_is_no_answer_of_a_filter),
+		case2(listeners_are_asked_in_turn),
 		case2(nobody_there_means_the_policy),
 		case2(the_filter_may_send_a_listener_away),
 		case2(one_more_than_the_most_is_sent_away),
