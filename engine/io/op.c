@@ -203,7 +203,7 @@ int op_resolve(struct op *op)
 		op->rq.params.mode &= ~op->rq.params.umask;
 		op->rq.params.umask = 0;
 	}
-	op->pub.node = node_get(v, code == ALT_OP_STATFS ? IO_ROOT_ID : op->rq.nodeid);
+	op->pub.node = node_get(v, op->rq.nodeid);
 	if (!op->pub.node)
 		return -ESTALE;
 	if (needs_directory[code] && op->pub.node->rec.type != S_IFDIR)

@@ -143,8 +143,10 @@ int dir_statfs(struct alt_op *op)
 {
 	SCOPED_PIN pin = NULL;
 	struct statfs s;
-	int r = pin_get(dir_volume(op), op->node ? op->node : alt_volume_root(op->volume), &pin);
+	int r = pin_get(dir_volume(op), op->node, &pin);
 
+	if (r == -ESTALE) /* natively what has no name any more still says where it is */
+		r = pin_get(dir_volume(op), alt_volume_root(op->volume), &pin);
 	if (r < 0)
 		return r;
 	if (fstatfs(pin->fd, &s) < 0)

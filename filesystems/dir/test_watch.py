@@ -307,6 +307,36 @@ def test_a_file_system_mounted_below_appears_and_goes(pair):
     until(lambda: os.listdir(volume.mnt / "dir"), ["inner"])
 
 
+def space(path):
+    st = os.statvfs(path)
+    return st.f_blocks, st.f_files, st.f_namemax
+
+
+@ROOT_ALONE
+def test_a_file_system_mounted_below_tells_its_own_space(pair):
+    volume, tree = pair
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=20", "none", str(tree / "dir")],
+                      stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        (tree / "dir" / "on tmpfs").write_text("t")
+        until(lambda: os.listdir(volume.mnt / "dir"), ["on tmpfs"])
+        for name in ("", "file", "dir", "dir/on tmpfs"):
+            assert space(volume.mnt / name) == space(tree / name), name
+        assert space(volume.mnt / "dir") != space(volume.mnt)
+    finally:
+        unmount(tree / "dir")
+
+
+def test_the_space_is_told_by_a_file_that_is_gone(pair):
+    """Natively an inode that is there for nobody else tells it too."""
+    volume, tree = pair
+    held = os.open(volume.mnt / "dir" / "inner", os.O_PATH)
+    os.unlink(tree / "dir" / "inner")
+    assert os.fstatvfs(held).f_blocks == os.statvfs(tree).f_blocks
+    os.close(held)
+
+
 @ROOT_ALONE
 def test_what_is_not_in_a_file_system_mounted_below_is_not_remembered(pair):
     volume, tree = pair
