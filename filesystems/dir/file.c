@@ -70,12 +70,15 @@ static int file_set(struct alt_op *op, struct alt_file *to, int fd, mode_t mode,
 	return 0;
 }
 
-/* The file @fd is, opened anew with the server's rights; for writing in the mount whose writes are not reported. */
+/*
+ * The file @fd is, opened anew with the server's rights; for writing in the mount whose writes are not reported. Whether the
+ * file system is read-only is for the mount to say that is served.
+ */
 static int reopen(const struct dir_volume *volume, int fd, int flags)
 {
 	int r = (flags & O_ACCMODE) == O_RDONLY ? -EOPNOTSUPP : watch_reopen(volume, fd, flags);
 
-	if (r != -EOPNOTSUPP && r != -ESTALE)
+	if (r != -EOPNOTSUPP && r != -ESTALE && r != -EROFS)
 		return r;
 	return fd_open(volume->names, fd, flags);
 }

@@ -371,6 +371,55 @@ def test_files_of_a_file_system_mounted_below_are_written_there(pair):
         unmount(tree / "dir")
 
 
+def write(path, flags):
+    fd = os.open(path, flags, 0o644)
+    try:
+        return os.write(fd, b"w")
+    finally:
+        os.close(fd)
+
+
+WRITES = {"write": os.O_WRONLY, "both": os.O_RDWR, "append": os.O_WRONLY | os.O_APPEND, "truncate": os.O_WRONLY | os.O_TRUNC,
+          "create": os.O_WRONLY | os.O_CREAT}
+
+
+def tried(top, flags):
+    try:
+        return write(top / "file", flags)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+
+@ROOT_ALONE
+@pytest.mark.parametrize("how", ["remount,bind", "remount"])
+@pytest.mark.parametrize("first", ["ro", "rw"])
+def test_a_mount_below_that_becomes_read_only_or_ends_to_be_is_obeyed(mount, tmp_path, how, first):
+    """What passes through is opened in a mount of the server's own, which was made when the volume began."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "none", str(tree)], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+
+    def turn(to):
+        subprocess.run(["mount", "-o", f"{how},{to}", str(tree)], check=True)
+
+    try:
+        (tree / "file").write_text("first")
+        turn(first)
+        volume = mount(f"dir:{tree}")
+        for state in (first, "rw" if first == "ro" else "ro", first):
+            turn(state)
+            for name, flags in WRITES.items():
+                assert tried(volume.mnt, flags) == tried(tree, flags) == (1 if state == "rw" else "EROFS"), (state, name)
+            assert (volume.mnt / "file").read_text() == (tree / "file").read_text()
+            if state == "rw":
+                assert write(volume.mnt / "new", os.O_WRONLY | os.O_CREAT | os.O_EXCL) == 1
+                os.unlink(volume.mnt / "new")
+        assert volume.unmount() == 0
+    finally:
+        subprocess.run(["umount", "-l", str(tree)], check=True)
+
+
 def test_watching_can_be_left_out(mount, tmp_path):
     tree = tmp_path / "quiet"
     tree.mkdir()

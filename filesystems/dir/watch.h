@@ -65,7 +65,8 @@ void watch_mappable_ends(struct dir_pin *pin);
 bool watch_reopens(const struct dir_volume *volume);
 /**
  * Open the file that @fd is anew, in the mount whose writes are not reported, with the server's rights.
- * Returns a descriptor, -EOPNOTSUPP when there is no such mount, or -errno.
+ * Returns a descriptor, -EOPNOTSUPP when there is no such mount, -EROFS when that one or the one that is served may not be
+ * written, or -errno.
  */
 int watch_reopen(const struct dir_volume *volume, int fd, int flags);
 

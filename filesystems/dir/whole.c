@@ -135,6 +135,9 @@ static int whole_reopen(struct dir_watch *w, int fd, int flags)
 	/* A handle means something in its own file system only: not of one that is mounted further down. */
 	if (name_to_handle_at(fd, "", &u.h, &mount_id, AT_EMPTY_PATH) < 0 || mount_id != own->copied)
 		return -EOPNOTSUPP;
+	/* The mount that is served may have become read-only since. */
+	if (faccessat(fd, "", W_OK, AT_EACCESS | AT_EMPTY_PATH) < 0 && errno == EROFS)
+		return -EROFS;
 	r = open_by_handle_at(own->root, &u.h, flags);
 	return r < 0 ? -errno : r;
 }
