@@ -16,6 +16,11 @@ static uint32_t dev_encode(uint32_t major, uint32_t minor)
 	return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
 }
 
+uint64_t ino_told(const struct dir_volume *volume, struct alt_key key)
+{
+	return key.dev == volume->root->key.dev ? key.id : key.id ^ key.dev * 0x9e3779b97f4a7c15u;
+}
+
 static void entry_set(const struct dir_volume *volume, struct alt_entry *entry, const struct statx *x)
 {
 	struct dir_identity of = identity_of(volume, x);
@@ -24,7 +29,7 @@ static void entry_set(const struct dir_volume *volume, struct alt_entry *entry, 
 	entry->generation = of.generation;
 	entry->fresh = false;
 	entry->attr = (struct alt_attr){
-		.ino = x->stx_ino, .size = x->stx_size, .blocks = x->stx_blocks,
+		.ino = ino_told(volume, of.key), .size = x->stx_size, .blocks = x->stx_blocks,
 		.atime = time_of(x->stx_atime), .mtime = time_of(x->stx_mtime),
 		.ctime = time_of(x->stx_ctime),
 		.mode = x->stx_mode, .nlink = x->stx_nlink, .uid = x->stx_uid, .gid = x->stx_gid,

@@ -111,6 +111,13 @@ static bool name_is_dots(const char *name)
 	return !strcmp(name, ".") || !strcmp(name, "..");
 }
 
+static bool list_give_name(struct alt_op *op, const struct dirent64 *d)
+{
+	struct alt_key key = { .id = d->d_ino, .dev = dir_file(op)->pin->key.dev };
+
+	return alt_dirent_add(op, d->d_name, ino_told(dir_volume(op), key), d->d_type, d->d_off, NULL);
+}
+
 /*
  * Returns false when the answer is full. An entry that vanished meanwhile was there when the directory was read: without it,
  * what is renamed to and fro would be listed by neither name.
@@ -120,11 +127,11 @@ static bool list_give(struct alt_op *op, int fd, uint64_t heard, const struct di
 	struct alt_entry entry;
 
 	if (!(op->p->bits & ALT_PARAM_PLUS) || name_is_dots(d->d_name))
-		return alt_dirent_add(op, d->d_name, d->d_ino, d->d_type, d->d_off, NULL);
+		return list_give_name(op, d);
 	memset(&entry, 0, sizeof(entry));
 	if (entry_fill(dir_volume(op), fd, d->d_name, heard, &entry) < 0)
-		return alt_dirent_add(op, d->d_name, d->d_ino, d->d_type, d->d_off, NULL);
-	if (alt_dirent_add(op, d->d_name, entry.key.id, IFTODT(entry.attr.mode), d->d_off, &entry))
+		return list_give_name(op, d);
+	if (alt_dirent_add(op, d->d_name, entry.attr.ino, IFTODT(entry.attr.mode), d->d_off, &entry))
 		return true;
 	watch_drop(&entry);
 	return false;

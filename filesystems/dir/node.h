@@ -29,6 +29,9 @@ int pin_get(struct dir_volume *volume, const struct alt_node *node, struct dir_p
  */
 int entry_fill(struct dir_volume *volume, int dirfd, const char *name, uint64_t heard, struct alt_entry *entry);
 
+/** The number that is told of an inode: what is mounted further down has numbers of its own, and all is one device above. */
+uint64_t ino_told(const struct dir_volume *volume, struct alt_key key);
+
 /** Clear set-user-id and set-group-id as a write by an ordinary user, the operation's caller, does. */
 int attr_kill_suidgid(const struct alt_op *op, int fd);
 

@@ -337,6 +337,46 @@ def test_the_space_is_told_by_a_file_that_is_gone(pair):
     os.close(held)
 
 
+def numbers(top):
+    """{path: (device, inode)}; a listing tells the same as a look, but for what something is mounted on."""
+    found = {}
+    for entry in os.scandir(top):
+        st = entry.stat(follow_symlinks=False)
+        assert entry.inode() == st.st_ino or os.path.ismount(entry.path) or entry.is_dir(), entry.path
+        found[entry.path] = st.st_dev, st.st_ino
+        if entry.is_dir():
+            found |= numbers(entry.path)
+    return found
+
+
+@ROOT_ALONE
+def test_no_two_files_have_one_number_whatever_is_mounted_below(pair):
+    """tar and rsync take them for hard links of each other: to those above all is one device."""
+    volume, tree = pair
+    places = [tree / "dir", tree / "dir2"]
+    places[1].mkdir()
+    done = []
+    try:
+        for place in places:
+            if subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], stderr=subprocess.DEVNULL).returncode:
+                pytest.skip("tmpfs cannot be mounted here")
+            done.append(place)
+            for n in range(10):
+                (place / f"f{n}").write_text("")
+            os.link(place / "f0", place / "again")
+        assert os.stat(places[0] / "f0").st_ino == os.stat(places[1] / "f0").st_ino, "or this shows nothing"
+        until(lambda: [len(os.listdir(volume.mnt / place.name)) for place in places], [11, 11])
+        for _ in range(2):          # the second listing brings attributes
+            seen = numbers(volume.mnt)
+            assert len(seen) == 25 and len(set(seen.values())) == 23
+        for place in places:
+            assert os.path.samefile(volume.mnt / place.name / "f0", volume.mnt / place.name / "again")
+        assert os.stat(volume.mnt / "file").st_ino == os.stat(tree / "file").st_ino
+    finally:
+        for place in done:
+            unmount(place)
+
+
 @ROOT_ALONE
 def test_what_is_not_in_a_file_system_mounted_below_is_not_remembered(pair):
     volume, tree = pair
