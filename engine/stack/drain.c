@@ -155,11 +155,12 @@ static void drain_report(struct alt_instance *in)
 	pthread_mutex_unlock(&v->inflight_lock);
 }
 
-/* What its caller could give up too. Nobody hears of it when the page cache's write fails, or a release. */
+/* What its caller could give up too: not a filter's own. Nobody hears of it when the page cache's write fails, or a release. */
 static bool may_give_up(const struct op *op)
 {
-	return op->pub.code != ALT_OP_RELEASE && op->pub.code != ALT_OP_RELEASEDIR && op->pub.code != ALT_OP_FLUSH &&
-	       !(op->rq.params.bits & ALT_PARAM_WRITEBACK);
+	static const uint64_t never = 1ull << ALT_OP_RELEASE | 1ull << ALT_OP_RELEASEDIR | 1ull << ALT_OP_FLUSH;
+
+	return !(op->pub.flags & ALT_OP_GENERATED) && !(op->rq.params.bits & ALT_PARAM_WRITEBACK) && !(never >> op->pub.code & 1);
 }
 
 static void drain_cancel(struct alt_instance *in)
