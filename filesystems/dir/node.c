@@ -23,6 +23,10 @@
 #define FOLLOW_DEEP 64           /* parents that are found by their names in turn */
 #define TREE_DEEP 1024           /* and how deep what was moved may be */
 
+/*
+ * -ESTALE: while it was looked up it was moved to where @dirfd is not above it, which the kernel calls -EXDEV. A path made of names
+ * leads nowhere else.
+ */
 static int open_beneath(int dirfd, const char *path)
 {
 	struct open_how how = {
@@ -31,7 +35,9 @@ static int open_beneath(int dirfd, const char *path)
 	};
 	int fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return errno == EXDEV ? -ESTALE : -errno;
+	return fd;
 }
 
 /* Where to cut a path that is too long for one call: before the last '/' that fits. */
