@@ -327,11 +327,11 @@ static void lines_print(const json_t *answer)
 
 	json_array_foreach(json_object_get(answer, "lines"), i, line)
 		shown_line(json_string_value(line));
-	fflush(stdout);
 }
 
 static int run_watch(const struct cli_args *a)
 {
+	struct pollfd reader = { .fd = STDOUT_FILENO };     /* the end of a pipe's reader is told without asking */
 	const char *where = cli_operand(a, 0);
 	json_t *answer;
 
@@ -347,9 +347,11 @@ static int run_watch(const struct cli_args *a)
 		}
 		lines_print(answer);
 		json_decref(answer);
-		if (cli_has(a, '1') || ferror(stdout))
+		if (cli_has(a, '1'))
 			return 0;
-		poll(NULL, 0, 200);
+		fflush(stdout);
+		if (ferror(stdout) || poll(&reader, 1, 200) > 0)
+			return 0;
 	}
 }
 static const struct cli_option watch_options[] = { { '1', "once", NULL, "what is there now, then end" }, { 0 } };

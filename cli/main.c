@@ -4,11 +4,13 @@
 #include <altitude/ntstatus.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define OPTIONS_MAX 24
 
@@ -158,6 +160,27 @@ static int long_wrong(const struct cli_args *a, const struct option *longs, cons
 	return cli_wrong(a, "'%s' is not an option of this command", given);
 }
 
+/* What was printed must have arrived: a full disk or a closed standard output is a failure, told once. */
+static int finish(const char *what, int r)
+{
+	bool lost = ferror(stdout);
+
+	errno = 0;
+	if (!fflush(stdout) && !lost)
+		return r;
+	cli_tell(errno ? "altitude%s%s: cannot write to standard output: %s" : "altitude%s%s: cannot write to standard output%.0s",
+		 *what ? " " : "", what, strerror(errno));
+	return r ? r : 1;
+}
+
+/* A number that is free would become that of a device or a socket, which then got what is printed. */
+static void standard_open(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) < 0)
+			_exit(1);
+}
+
 /* A letter may stand in the middle of others: optopt is the one. Of a known option, it is a value that it does not take. */
 static int option_wrong(const struct cli_args *a, const struct option *longs, const char *word)
 {
@@ -188,7 +211,7 @@ static int arguments_parse(struct cli_args *a, int argc, char **argv)
 	while ((letter = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		if (letter == 'h') {
 			command_help(a->command);
-			exit(0);
+			exit(finish(a->command->name, 0));
 		}
 		if (letter == '?')
 			return option_wrong(a, longs, argv[optind - 1]);
@@ -216,12 +239,20 @@ static const struct cli_command *command_find(const char *name)
 	return NULL;
 }
 
-static int help_print(const char *name)
+static int too_many(const char *word)
 {
-	const struct cli_command *c = name ? command_find(name) : NULL;
+	cli_tell("altitude: '%s' is one argument too many; see 'altitude --help'", word);
+	return 2;
+}
 
-	if (name && !c)
-		return unknown_command(name);
+static int help_print(char **word)
+{
+	const struct cli_command *c = *word ? command_find(*word) : NULL;
+
+	if (*word && !c)
+		return unknown_command(*word);
+	if (*word && word[1])
+		return too_many(word[1]);
 	if (c)
 		command_help(c);
 	else
@@ -229,28 +260,35 @@ static int help_print(const char *name)
 	return 0;
 }
 
-int main(int argc, char **argv)
+static int version_print(char **word)
 {
-	struct cli_args a = { 0 };
+	if (*word)
+		return too_many(*word);
+	puts("altitude " ALTITUDE_VERSION);
+	return 0;
+}
+
+static int command_run(int argc, char **argv)
+{
+	struct cli_args a = { .command = command_find(argv[0]) };
 	int r;
 
+	if (!a.command)
+		return unknown_command(argv[0]);
+	r = arguments_parse(&a, argc, argv);
+	return r ? r : a.command->run(&a);
+}
+
+int main(int argc, char **argv)
+{
+	standard_open();
 	if (argc < 2) {
 		usage_print(stderr);
 		return 2;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
-		return help_print(argv[2]);
-	if (!strcmp(argv[1], "--version")) {
-		puts("altitude " ALTITUDE_VERSION);
-		return 0;
-	}
-	a.command = command_find(argv[1]);
-	if (!a.command)
-		return unknown_command(argv[1]);
-	r = arguments_parse(&a, argc - 1, argv + 1);
-	if (!r)
-		r = a.command->run(&a);
-	if (fflush(stdout) && !r)
-		r = 1;
-	return r;
+		return finish("", help_print(argv + 2));
+	if (!strcmp(argv[1], "--version"))
+		return finish("", version_print(argv + 2));
+	return finish(argv[1], command_run(argc - 1, argv + 1));
 }
