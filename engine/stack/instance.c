@@ -199,10 +199,24 @@ static int stack_swap_locked(struct alt_volume *v)
 	return 0;
 }
 
+/* What the person who attaches has chosen. */
+static int words_check(const struct alt_instance *in, struct alt_error *err)
+{
+	if (!altitude_valid(in->altitude))
+		return alt_error_status(err, STATUS_INVALID_PARAMETER,
+					"altitude '%s' of filter '%s' is no decimal number such as 370020 or 325000.3",
+					in->altitude, in->filter->name);
+	if (!*in->name)
+		return alt_error_status(err, STATUS_INVALID_PARAMETER, "an instance of filter '%s' needs a name of one letter or more",
+					in->filter->name);
+	return 0;
+}
+
 static int instance_new(struct alt_volume *v, struct alt_filter *filter, const char *name, const char *altitude,
 			struct io_option *options, struct alt_instance **ret, struct alt_error *err)
 {
 	struct alt_instance *in = calloc(1, sizeof *in + filter->reg->instance_size);
+	int r;
 
 	if (!in) {
 		options_free(options);
@@ -221,15 +235,12 @@ static int instance_new(struct alt_volume *v, struct alt_filter *filter, const c
 		instance_free(in);
 		return -ENOMEM;
 	}
-	if (!altitude_valid(in->altitude)) {
-		alt_error_status(err, STATUS_INVALID_PARAMETER,
-				 "altitude '%s' of filter '%s' is no decimal number such as 370020 or 325000.3",
-				 in->altitude, filter->name);
+	r = words_check(in, err);
+	if (r < 0)
 		instance_free(in);
-		return -EINVAL;
-	}
-	*ret = in;
-	return 0;
+	else
+		*ret = in;
+	return r;
 }
 
 /* What the filter's other instances have, or a new one; counted. NULL without memory. */
