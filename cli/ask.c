@@ -133,7 +133,7 @@ static int run_volumes(const struct cli_args *a)
 	static const char *const head[] = { "Volume Name", "File System", "Mounting Points", ">Server" };
 	struct cli_table t = { head, 4, 0, NULL };
 	json_t *all = collect(a, "volumes", answers_join), *v, *point;
-	size_t i, j;
+	size_t i, j, size;
 	char pid[24];
 
 	if (!all)
@@ -145,14 +145,16 @@ static int run_volumes(const struct cli_args *a)
 	if (cli_has(a, 'j'))
 		return json_print(all);
 	json_array_foreach(all, i, v) {
-		char points[2048] = "";
+		char *points = NULL;
+		FILE *to = open_memstream(&points, &size);
 
-		json_array_foreach(json_object_get(v, "points"), j, point) {
-			size_t at = strlen(points);
-
-			snprintf(points + at, sizeof points - at, "%s%s", at ? " " : "", json_string_value(point));
-		}
+		json_array_foreach(json_object_get(v, "points"), j, point)
+			if (to)
+				fprintf(to, "%s%s", j ? " " : "", json_string_value(point));
+		if (to)
+			fclose(to);
 		cli_table_add(&t, text(v, "name"), text(v, "filesystem"), points, number(v, "pid", pid));
+		free(points);
 	}
 	json_decref(all);
 	cli_table_print(&t);
@@ -216,10 +218,12 @@ const struct cli_command cli_instances = {
 /* ---- changes ---- */
 
 /* "attach /mnt null": the path of a mounting point is no filter's. Says so, and how it is meant. */
-static bool swapped(const struct cli_args *a)
+static bool no_filter(const struct cli_args *a)
 {
 	const char *first = cli_operand(a, 0), *second = cli_operand(a, 1);
 
+	if (!*first)
+		return cli_wrong(a, "'' names no filter");
 	if (!mount_is_ours(first))
 		return false;
 	cli_wrong(a, "'%s' is a mounting point, not a filter; the filter comes first: 'altitude %s %s %s'", first, a->command->name,
@@ -227,11 +231,20 @@ static bool swapped(const struct cli_args *a)
 	return true;
 }
 
+/* The path of a module is made absolute, as by "attach": the server is somewhere else. */
 static int run_load(const struct cli_args *a)
 {
-	if (swapped(a))
+	struct cli_spec spec;
+	int r;
+
+	if (no_filter(a))
 		return 2;
-	return ask_done(a, cli_operand(a, 1), json_pack("{s:s,s:s}", "cmd", "load", "filter", cli_operand(a, 0)));
+	if (cli_spec_parse(cli_operand(a, 0), &spec) < 0 || spec.altitude || spec.options)
+		r = cli_wrong(a, "'%s' is more than a filter's name; altitude and options are for 'altitude attach'", cli_operand(a, 0));
+	else
+		r = ask_done(a, cli_operand(a, 1), json_pack("{s:s,s:s}", "cmd", "load", "filter", spec.filter));
+	cli_spec_free(&spec);
+	return r;
 }
 const struct cli_command cli_load = {
 	.name = "load", .operands = "FILTER [VOLUME]", .summary = "Load a filter into a volume's server, without attaching it",
@@ -242,7 +255,7 @@ const struct cli_command cli_load = {
 
 static int run_unload(const struct cli_args *a)
 {
-	if (swapped(a))
+	if (no_filter(a))
 		return 2;
 	return ask_done(a, cli_operand(a, 1), json_pack("{s:s,s:s,s:b}", "cmd", "unload", "filter", cli_operand(a, 0),
 							"mandatory", cli_has(a, 'm')));
@@ -274,10 +287,15 @@ static int run_attach(const struct cli_args *a)
 	json_t *request, *answer;
 	struct cli_spec spec;
 
-	if (swapped(a))
+	if (no_filter(a))
 		return 2;
 	if (cli_spec_parse(cli_operand(a, 0), &spec) < 0)
 		return cli_wrong(a, "'%s' names no filter: NAME[@ALTITUDE][:option=value...]", cli_operand(a, 0));
+	if (spec.altitude && cli_has(a, 'a') && strcmp(spec.altitude, cli_value(a, 'a'))) {
+		cli_wrong(a, "two altitudes, '%s' and '%s'; give one", spec.altitude, cli_value(a, 'a'));
+		cli_spec_free(&spec);
+		return 2;
+	}
 	request = json_pack("{s:s}", "cmd", "attach");
 	set_text(request, "filter", spec.filter);
 	set_text(request, "altitude", cli_has(a, 'a') ? cli_value(a, 'a') : spec.altitude);
@@ -305,7 +323,7 @@ static int run_detach(const struct cli_args *a)
 {
 	json_t *request;
 
-	if (swapped(a))
+	if (no_filter(a))
 		return 2;
 	request = json_pack("{s:s,s:s}", "cmd", "detach", "filter", cli_operand(a, 0));
 	set_text(request, "instance", cli_operand(a, 2));
@@ -413,12 +431,10 @@ const struct cli_command cli_groups = {
 static int run_mount_add(const struct cli_args *a)
 {
 	char path[PATH_MAX];
+	int r = cli_place(a, cli_operand(a, 1), path, sizeof path);
 
-	mount_path(cli_operand(a, 1), path, sizeof path);
-	if (!*path) {
-		cli_tell("altitude mount-add: mounting point '%s': %s", cli_operand(a, 1), strerror(errno));
-		return 1;
-	}
+	if (r)
+		return r;
 	return ask_done(a, cli_operand(a, 0), json_pack("{s:s,s:s}", "cmd", "mount-add", "target", path));
 }
 const struct cli_command cli_mount_add = {

@@ -48,6 +48,9 @@ void cli_tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cli_fail(const struct cli_args *a, const struct alt_error *err);
 int cli_wrong(const struct cli_args *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The absolute path of the mounting point @word; else told, and the exit code. */
+int cli_place(const struct cli_args *a, const char *word, char *path, size_t size);
+
 /* "NAME[@ALTITUDE][:key=value...]" in pieces of its own. */
 struct cli_spec { char *filter, *altitude, *options; };
 int cli_spec_parse(const char *text, struct cli_spec *ret);    /* 0, -EINVAL (no name), -ENOMEM */

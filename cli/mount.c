@@ -66,12 +66,26 @@ static int filter_add(const struct cli_args *a, struct plan *plan, const char *t
 	return 0;
 }
 
+/* "ro=yes": a switch of mount(8) that is given a value, which the file system would be told of as an option it does not know. */
+static bool switch_valued(struct plan *plan, const char *o, char name[32])
+{
+	size_t len = strcspn(o, "=");
+
+	if (!o[len] || len >= 32)
+		return false;
+	memcpy(name, o, len);
+	name[len] = 0;
+	return mount_flag(plan, name);
+}
+
 static int option_add(const struct cli_args *a, struct plan *plan, const char *o)
 {
-	char *more;
+	char *more, name[32];
 
 	if (!*o || mount_flag(plan, o))
 		return 0;
+	if (switch_valued(plan, o, name))
+		return cli_wrong(a, "option '%s' takes no value, as in '%s'", name, o);
 	if (!strcmp(o, "filter"))
 		return cli_wrong(a, "option 'filter' needs a value: filter=NAME[@ALTITUDE][:option=value...]");
 	if (!strncmp(o, "filter=", 7))
@@ -134,6 +148,19 @@ static int source_split(const struct cli_args *a, struct plan *plan, const char 
 	return 0;
 }
 
+/* A dead mount there cannot be resolved; mount_new() cleans it away. */
+int cli_place(const struct cli_args *a, const char *word, char *path, size_t size)
+{
+	if (!*word)
+		return cli_wrong(a, "'' is no directory to mount at");
+	mount_path(word, path, size);
+	if (*path)
+		return 0;
+	cli_tell("altitude %s: mounting point '%s': %s%s", a->command->name, word, strerror(errno),
+		 errno == ENOENT ? "; make the directory first (mkdir)" : "");
+	return 1;
+}
+
 static int plan_read(const struct cli_args *a, struct plan *plan)
 {
 	const char *timeout = cli_value(a, 't'), *target = cli_operand(a, 1);
@@ -161,13 +188,8 @@ static int plan_read(const struct cli_args *a, struct plan *plan)
 		cli_tell("altitude mount: no memory for the options");
 		return 1;
 	}
-	/* A dead mount there cannot be resolved; mount_new() cleans it away. */
-	mount_path(target, plan->target, sizeof plan->target);
 	plan->p.target = plan->target;
-	if (*plan->target)
-		return 0;
-	cli_tell("altitude mount: mounting point '%s': %s", target, strerror(errno));
-	return 1;
+	return cli_place(a, target, plan->target, sizeof plan->target);
 }
 
 static void plan_free(struct plan *plan)

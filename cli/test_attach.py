@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""attach tells how many open files a filter that looks at data comes too late for."""
+"""attach tells how many open files a filter that looks at data comes too late for, and finds a module from here."""
 import contextlib
 import json
+import sys
 
 import pytest
 
@@ -79,3 +80,13 @@ def test_what_is_near_to_no_filter_is_not_guessed(mount):
     volume = mount("mem:", "rot13")
     assert "; see 'altitude instances' [0x" in volume.cli("detach", "zzzzz", volume.mnt, check=False).stderr
     assert "; see 'altitude filters' [0x" in volume.cli("unload", "zzzzz", volume.mnt, check=False).stderr
+
+
+def test_a_module_is_loaded_by_its_path_from_here(mount):
+    """The server stands somewhere else."""
+    volume = mount("mem:")
+    modules = sys.modules["altitude_fixtures"].BUILD / "modules"
+    volume.cli("load", "./null.so", volume.mnt, cwd=modules)
+    assert "null " in volume.cli("filters", volume.mnt).stdout
+    volume.cli("unload", "null", volume.mnt)
+    volume.cli("attach", "./null.so", volume.mnt, cwd=modules)

@@ -175,7 +175,13 @@ WRONG = [
     ("--bogus", "'--bogus' is not an option"),
     ("-x mount", "'-x' is not an option"),
     ("help mout", "do you mean 'mount'"),
+    ("help groups all", "'all' is one argument too many"),
+    ("--help groups all", "'all' is one argument too many"),
+    ("--version now", "'now' is one argument too many"),
     ("mount", "needs FS:ARG DIR"),
+    ("mount mem: EMPTY", "'' is no directory to mount at"),
+    ("mount -o ro=yes mem: DIR", "option 'ro' takes no value, as in 'ro=yes'"),
+    ("mount -o nonempty=1,noexec mem: DIR", "option 'nonempty' takes no value"),
     ("mount mem:", "needs FS:ARG DIR"),
     ("mount mem: DIR extra", "'extra' is one argument too many"),
     ("mount mem DIR", "'mem' is not FS:ARG; do you mean 'mem:'?"),
@@ -205,6 +211,14 @@ WRONG = [
     ("instances DIR DIR", "one argument too many"),
     ("filters --xml", "'--xml' is not an option"),
     ("load", "needs FILTER"),
+    ("mount-add mem: EMPTY", "'' is no directory to mount at"),
+    ("load EMPTY", "'' names no filter"),
+    ("load null@5", "'null@5' is more than a filter's name; altitude and options are for 'altitude attach'"),
+    ("load trace:file=/x", "is more than a filter's name"),
+    ("unload EMPTY", "'' names no filter"),
+    ("attach EMPTY", "'' names no filter"),
+    ("attach --altitude 5 null@6", "two altitudes, '6' and '5'; give one"),
+    ("detach EMPTY DIR", "'' names no filter"),
     ("unload", "needs FILTER"),
     ("attach", "needs FILTER"),
     ("attach null DIR extra", "one argument too many"),
@@ -220,12 +234,13 @@ WRONG = [
 
 @pytest.mark.parametrize("words,says", WRONG, ids=[words for words, _ in WRONG])
 def test_wrong_arguments_are_one_line_and_exit_2(altitude, tmp_path, words, says):
-    assert says in one_line(altitude(*[str(tmp_path) if word == "DIR" else word for word in words.split()], check=False), 2)
+    assert says in one_line(altitude(*[{"DIR": str(tmp_path), "EMPTY": ""}.get(word, word) for word in words.split()], check=False), 2)
 
 
 # What the arguments name is not so. FULL holds a file, FILE is one, NONE is not there.
 FAILS = [
     ("mount mem: NONE", "No such file or directory; make the directory first"),
+    ("mount mem: NONE/below", "No such file or directory; make the directory first"),
     ("mount mem: FULL", "is not empty"),
     ("mount mem: FILE", "is not a directory"),
     ("mount nofs: DIR", "unknown file system 'nofs'"),
@@ -322,6 +337,7 @@ REFUSED = [
     ("attach --instance stats trace MNT", "0xC01C0012 STATUS_FLT_INSTANCE_NAME_COLLISION"),
     ("attach trace@high MNT", "0xC000000D STATUS_INVALID_PARAMETER"),
     ("attach trace:fil=x MNT", "filter 'trace' has no option 'fil'"),
+    ("attach --instance= trace MNT", "an instance of filter 'trace' needs a name of one letter or more [0xC000000D"),
     ("attach nosuch MNT", "0xC0000034 STATUS_OBJECT_NAME_NOT_FOUND"),
     ("attach hello MNT", "'hello' is a file system, not a filter"),
     ("attach mem MNT", "'mem' is a file system, not a filter"),
