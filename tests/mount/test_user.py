@@ -2,6 +2,7 @@
 """An ordinary user mounts through fusermount3: in a mount namespace with a /dev where /dev/fuse is open to everybody."""
 import os
 import pathlib
+import re
 import shutil
 import signal
 import stat
@@ -170,5 +171,8 @@ def test_try_as_a_user(place, user):
         ! ls -d "$TMPDIR"/altitude-try.*
     """, timeout=600)
     assert "nothing is left mounted; the tour is over" in done.stdout
-    assert "content_screener" in done.stdout and "and still:" in done.stdout
+    assert "content_screener" in done.stdout and "\nand still:            file in" in done.stdout
+    assert "\nthe same open file:    guvf svyr" in done.stdout, "the filter that came did not turn what an open file reads"
+    assert re.search(r"\n[\d:.]+ cat +\d+ +\d+ read +/letters/first.txt +69 +\d+\n", done.stdout)
+    assert "\033" not in done.stdout, "no terminal"
     place.nothing_left()
