@@ -21,18 +21,21 @@
 static int missing, told;
 static bool as_json;
 
+/* A path in @text may hold any byte. */
 static void tell(const char *state, const char *what, const char *text)
 {
+	char *shown = shown_text(text);
 	json_t *one;
 
 	if (as_json) {
-		one = json_pack("{s:s,s:s,s:s}", "state", state, "what", what, "text", text);
+		one = json_pack("{s:s,s:s,s:s}", "state", state, "what", what, "text", shown ? shown : "");
 		fputs(told++ ? ",\n  " : "[\n  ", stdout);
 		json_dumpf(one, stdout, 0);
 		json_decref(one);
 	} else {
-		printf("  %-8s %-22s %s\n", state, what, text);
+		printf("  %-8s %-22s %s\n", state, what, shown ? shown : "");
 	}
+	free(shown);
 }
 
 static void fine(const char *what, const char *text)

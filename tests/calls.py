@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """System calls that Python does not have, and work that another process or user does."""
 import ctypes
+import errno
 import os
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -26,6 +27,23 @@ def fallocate(fd, mode, offset, length):
 def link_open(fd, path):
     """A name for what is open, as one gives it to an O_TMPFILE."""
     checked(libc.linkat(-100, b"/proc/self/fd/%d" % fd, -100, os.fsencode(path), 0x400))
+
+
+def answer(call, *args):
+    """What the call answers, or the name of its error."""
+    try:
+        return call(*args)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+
+def write_two(path, flags):
+    """Open, write two bytes, close."""
+    fd = os.open(path, flags, 0o644)
+    try:
+        return os.write(fd, b"zz")
+    finally:
+        os.close(fd)
 
 
 def in_child(work):

@@ -7,7 +7,7 @@
  *   below, a wait for a lock               it may have no end: its post runs early, at once
  *   below, and it stays there              its post runs early after a second. What most end in is a moment, and whoever read
  *                                          through the instance reads the whole answer through it
- *   below, with parameters it changed      awaited: what went down as the instance wanted it comes up as the caller does
+ *   below, with parameters it changed      awaited: what went down as the instance made it comes up through it
  *   kept by the instance itself            awaited: teardown-start was there to end it
  *
  * What is awaited for long is told of, and then cancelled.   Source: the drain of FltDetachVolume, which runs posts early at

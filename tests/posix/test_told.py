@@ -11,7 +11,7 @@ import time
 import pytest
 
 import altitude_fixtures
-from altitude_calls import become, in_child, libc
+from altitude_calls import answer, become, in_child, libc, write_two
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -19,13 +19,6 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.fixture(params=[{}, {"passthrough": "no"}, {"watch": "no"}], ids=["through", "cached", "unwatched"])
 def volume(mount, request):
     return mount("dir:", **request.param)
-
-
-def answer(call, *args):
-    try:
-        return call(*args)
-    except OSError as error:
-        return errno.errorcode[error.errno]
 
 
 def test_every_attribute_is_the_one_below(volume):
@@ -129,13 +122,18 @@ def test_what_root_of_another_group_makes_has_that_group(volume):
 
 # ---- attributes ----
 
-@root_only
-def test_trusted_attributes_are_told_to_root_alone(volume):
+def open_to_all(volume, *attributes):
     f = volume.mnt / "f"
     f.touch()
     os.chmod(f, 0o666)
-    os.setxattr(f, "trusted.secret", b"s")
-    os.setxattr(f, "user.open", b"o")
+    for name in attributes:
+        os.setxattr(f, name, b"1")
+    return f
+
+
+@root_only
+def test_trusted_attributes_are_told_to_root_alone(volume):
+    f = open_to_all(volume, "trusted.secret", "user.open")
     assert sorted(n for n in os.listxattr(f) if n != "security.selinux") == ["trusted.secret", "user.open"]
 
     def work():
@@ -149,11 +147,7 @@ def test_trusted_attributes_are_told_to_root_alone(volume):
 
 @root_only
 def test_a_list_that_does_not_fit_is_refused(volume):
-    f = volume.mnt / "f"
-    f.touch()
-    os.chmod(f, 0o666)
-    os.setxattr(f, "user.a", b"1")
-    os.setxattr(f, "trusted.longer.than.that", b"1")
+    f = open_to_all(volume, "user.a", "trusted.longer.than.that")
 
     def work():
         become(12001)
@@ -193,14 +187,6 @@ FLAGS = {"w": os.O_WRONLY, "rw": os.O_RDWR, "append": os.O_WRONLY | os.O_APPEND,
          "create": os.O_CREAT | os.O_WRONLY, "create, append": os.O_CREAT | os.O_WRONLY | os.O_APPEND}
 
 
-def wrote(path, flags):
-    fd = os.open(path, flags, 0o600)
-    try:
-        return os.write(fd, b"zz")
-    finally:
-        os.close(fd)
-
-
 def chattr(how, *paths):
     return subprocess.run(["chattr", how, *paths], stderr=subprocess.DEVNULL).returncode
 
@@ -225,11 +211,11 @@ def test_what_may_not_be_changed_and_what_may_only_grow(mount, tmp_path, opens, 
         altitude_fixtures.until("it is there", lambda: (d / "in").exists() and f.exists(), 20)
         seen = {"set": chattr(f"+{letter}", f, d)}
         try:
-            seen |= {name: answer(wrote, f, flags) for name, flags in FLAGS.items()}
+            seen |= {name: answer(write_two, f, flags) for name, flags in FLAGS.items()}
             seen |= {"text": f.read_text(), "truncate": answer(os.truncate, f, 0), "chmod": answer(os.chmod, f, 0o600),
                      "now": answer(os.utime, f), "then": answer(os.utime, f, (1, 1)), "link": answer(os.link, f, top / "l"),
                      "unlink": answer(os.unlink, f), "rename": answer(os.rename, f, top / "g"),
-                     "attribute": answer(os.setxattr, f, "user.q", b"1"), "new": answer(wrote, d / "new", os.O_CREAT | os.O_WRONLY),
+                     "attribute": answer(os.setxattr, f, "user.q", b"1"), "new": answer(write_two, d / "new", os.O_CREAT | os.O_WRONLY),
                      "mkdir": answer(os.mkdir, d / "e"), "unlink in": answer(os.unlink, d / "in"),
                      "rename in": answer(os.rename, d / "in", d / "on"),
                      "project": subprocess.run(["lsattr", "-pd", "f"], cwd=top, stdout=subprocess.PIPE, text=True).stdout}
