@@ -85,7 +85,7 @@ static int option_add(const struct cli_args *a, struct plan *plan, const char *o
 	if (!*o || mount_flag(plan, o))
 		return 0;
 	if (switch_valued(plan, o, name))
-		return cli_wrong(a, "option '%s' takes no value, as in '%s'", name, o);
+		return cli_wrong(a, "option '%s' takes no value: say '%s', not '%s'", name, name, o);
 	if (!strcmp(o, "filter"))
 		return cli_wrong(a, "option 'filter' needs a value: filter=NAME[@ALTITUDE][:option=value...]");
 	if (!strncmp(o, "filter=", 7))

@@ -180,7 +180,7 @@ WRONG = [
     ("--version now", "'now' is one argument too many"),
     ("mount", "needs FS:ARG DIR"),
     ("mount mem: EMPTY", "'' is no directory to mount at"),
-    ("mount -o ro=yes mem: DIR", "option 'ro' takes no value, as in 'ro=yes'"),
+    ("mount -o ro=yes mem: DIR", "option 'ro' takes no value: say 'ro', not 'ro=yes'"),
     ("mount -o nonempty=1,noexec mem: DIR", "option 'nonempty' takes no value"),
     ("mount mem:", "needs FS:ARG DIR"),
     ("mount mem: DIR extra", "'extra' is one argument too many"),
